@@ -1,0 +1,297 @@
+"""The config: frozen typed sections, read from YAML, overridden by `--set section.field=value`, and described.
+
+Every default stands here and nowhere else, with its unit or range under it. A file in configs/ is complete
+and flat; an unknown field, a wrong type or a value out of range is an error that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from srdist.errors import UserError
+
+Kernel = Literal["bicubic", "bilinear", "nearest", "box", "lanczos"]
+Precision = Literal["no", "bf16", "fp16"]
+
+
+def _precision_name(value: Any) -> Any:
+    # YAML 1.1 readers make `no` false, and people write fp32 where Accelerate says "no": both mean it.
+    return "no" if value is False or value == "fp32" else value
+
+
+class Section(BaseModel):
+    """A frozen section: unknown fields are errors, attribute docstrings are the fields' descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which images, and what is made of them."""
+
+    shards: str = "shards/demo"
+    """Folder (or fsspec URL) of a packed set: tars, manifest.json and index/."""
+    train_split: str = "train"
+    """Split that is trained on."""
+    val_split: str = "val"
+    """Split that validation reads."""
+    hr_patch: Annotated[int, Field(ge=1)] | None = 48
+    """Side of the square HR crop, in pixels, a multiple of the scale; null = full frames (all of one size)."""
+    kernel: Kernel = "bicubic"
+    """Kernel that makes LR from HR; all but nearest are antialiased, as Pillow's are."""
+    flips: bool = True
+    """Random mirroring, and with square patches quarter turns, of training samples."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
+    """Worker processes per rank that decode and downscale; 0 = in the training process."""
+    order: Literal["global", "window"] = "global"
+    """global: any sample may come at any time; window: `window_shards` shards at a time, for remote or huge sets."""
+    window_shards: Annotated[int, Field(ge=1)] = 8
+    """Shards that are read together in window order."""
+    on_bad_sample: Literal["fail", "skip"] = "fail"
+    """fail: stop at a damaged sample; skip: give it weight 0, count and list it in bad_samples.jsonl."""
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """With skip: share of damaged samples above which the run stops, 0 to 1."""
+
+
+class ModelConfig(Section):
+    """The network: SRCNN (Dong et al., 2014), by default the seed's 128-64-3 with 3x3 kernels."""
+
+    scale: Annotated[int, Field(ge=2, le=8)] = 2
+    """Factor between LR and HR, in each direction."""
+    kernels: tuple[Annotated[int, Field(ge=1, le=31)], ...] = (3, 3, 3)
+    """Kernel side of each convolution, in pixels, odd."""
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)
+    """Channels after each convolution but the last."""
+    upscale: Literal["before", "after"] = "before"
+    """before: bicubic first, convolutions on the HR grid (SRCNN); after: convolutions on the LR grid, then a pixel shuffle (ESPCN)."""
+    residual: bool = True
+    """Whether the network's output is added to the upscaled input."""
+    pre_kernel: Literal["bicubic", "bilinear"] = "bicubic"
+    """Kernel of the upscale inside the network."""
+    last_relu: bool = False
+    """ReLU after the last convolution, as the seed has it (not with residual)."""
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if len(self.kernels) != len(self.widths) + 1:
+            raise ValueError(
+                f"kernels has {len(self.kernels)} entries and widths {len(self.widths)}: "
+                "kernels needs one more than widths (the last convolution ends in the image's channels)"
+            )
+        if even := [k for k in self.kernels if k % 2 == 0]:
+            raise ValueError(f"kernels must be odd, found {even[0]}")
+        if self.residual and self.last_relu:
+            raise ValueError("last_relu cannot go with residual: the network could never darken a pixel")
+        if self.upscale == "after" and not self.residual and self.pre_kernel != "bicubic":
+            raise ValueError("pre_kernel has no effect with upscale: after and residual: false")
+        return self
+
+
+class TrainConfig(Section):
+    """The optimization. Steps are optimizer steps; the batch is that of all ranks together."""
+
+    steps: Annotated[int, Field(ge=1)] = 2000
+    """Optimizer steps of the whole run."""
+    global_batch: Annotated[int, Field(ge=1)] = 32
+    """Images per optimizer step, over all ranks and accumulation; the same run on any number of ranks."""
+    rank_batch: Annotated[int, Field(ge=1)] | None = None
+    """Images per rank and forward pass; null = global_batch / ranks. Accumulation is derived from it."""
+    precision: Annotated[Precision, BeforeValidator(_precision_name)] = "no"
+    """no (fp32), bf16, or fp16 (GPU only)."""
+    loss: Literal["mse", "l1", "charbonnier"] = "mse"
+    """mse: mean squared error (the SRCNN paper's); l1: mean absolute; charbonnier: sqrt(error^2 + 1e-6)."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Adam's peak learning rate."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up from 0."""
+    decay_steps: Annotated[int, Field(ge=1)] | None = None
+    """Step at which the cosine ends; null = steps. Set it where a run is to be lengthened later with the same curve."""
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    """Learning rate at the end of the cosine, and after it."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this L2 norm; null = not clipped."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay a step of an exponential moving average of the weights, which is then what is validated and saved for use; null = off."""
+    max_bad_steps: Annotated[int, Field(ge=1)] = 10
+    """Steps in a row with a non-finite loss or gradient after which the run stops; each such step is skipped."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the initial weights, the order of the samples, the crops and the flips."""
+    init_from: str | None = None
+    """Weights file (safetensors, or the seed's .pth) to start from; null = random."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    """Newest checkpoints that are kept, the best besides."""
+    validate_every: Annotated[int, Field(ge=1)] = 500
+    """Steps between validations."""
+    val_images: Annotated[int, Field(ge=1)] | None = 500
+    """Images of the validation split that are scored, its first; null = all."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between lines of the log."""
+    channels_last: bool | None = None
+    """Memory layout NHWC; null = as measured best for the device."""
+    compile: bool = False
+    """torch.compile the network."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of each rank; null = cores / ranks of this machine."""
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        return self
+
+
+class LogConfig(Section):
+    """What is reported, and where to."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online with an account (WANDB_API_KEY or wandb login), else offline into the run folder."""
+    project: Annotated[str, Field(min_length=1)] = "srdist"
+    """W&B project."""
+    sample_images: Annotated[int, Field(ge=0, le=64)] = 4
+    """Rows of the sample grid LR | bicubic | SR | HR, from the start of the validation split."""
+
+
+class Config(Section):
+    """One run: the same config is the same run on any number of ranks."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> Self:
+        if self.data.hr_patch is not None and self.data.hr_patch % self.model.scale:
+            raise ValueError(
+                f"data.hr_patch {self.data.hr_patch} is not a multiple of model.scale {self.model.scale}"
+            )
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` is a word."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, *, source: str) -> Any:
+    """Parse YAML text; a syntax error is a UserError that names `source` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder, expected a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text, expected a YAML file") from error
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The config of a YAML file (None: the defaults), with `section.field=value` overrides applied.
+
+    Raises:
+        UserError: one line that names every wrong field, what was found and what was expected.
+    """
+    source = "defaults" if path is None else str(path)
+    values = {} if path is None else read_yaml(path)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: expected sections data, model, train, log, found {type(values).__name__}")
+    for override in overrides:
+        _override(values, override)
+    return parse(values, source=source)
+
+
+def parse(values: dict[str, Any], *, source: str) -> Config:
+    """Check plain values (as read from YAML or JSON) into a Config; `source` stands in the error."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: " + "; ".join(_problems(error))) from error
+
+
+def dump(config: Config) -> str:
+    """The config as YAML text that `load` reads back to an equal Config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def describe(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Every field as (`section.field`, value, meaning)."""
+    for section_name in Config.model_fields:
+        section: Section = getattr(config, section_name)
+        for name, field in type(section).model_fields.items():
+            value = yaml.safe_dump(section.model_dump(mode="json")[name], default_flow_style=True)
+            yield f"{section_name}.{name}", value.removesuffix("\n...\n").strip(), field.description or ""
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, field = name.strip().partition(".")
+    if not (equals and dot and section and field):
+        raise UserError(f"--set {override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
+    fields = values.setdefault(section, {})
+    if fields is None:
+        fields = values[section] = {}
+    if isinstance(fields, dict):
+        fields[field] = parse_yaml(text, source=f"--set {override}")
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"] if part != "function-before[_precision_name()]")
+        found = problem["input"]
+        match problem["type"]:
+            case "extra_forbidden":
+                yield f"{place}: no such field (found {found!r}){_nearest(problem['loc'])}"
+            case "value_error":
+                message = problem["msg"].removeprefix("Value error, ")
+                yield f"{place}: {message}" if place else message
+            case _:
+                yield f"{place}: found {found!r}, expected: {problem['msg'].removeprefix('Input should be ')}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    from difflib import get_close_matches
+
+    names = list(Config.model_fields)
+    if len(location) > 1:
+        section = Config.model_fields[str(location[0])].annotation
+        assert isinstance(section, type)
+        assert issubclass(section, Section)
+        names = list(section.model_fields)
+    close = get_close_matches(str(location[-1]), names, n=1)
+    return f", did you mean {close[0]}?" if close else f", the fields are: {', '.join(names)}"

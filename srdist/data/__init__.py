@@ -1,0 +1,1 @@
+"""Images in, batches out: images -> pack -> shards -> order -> stream -> Pair(lr, hr)."""
