@@ -127,6 +127,11 @@ class ShardIndex:
         rows = self._rows[ids]
         return np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
 
+    def data_sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Bytes of samples."""
+        sizes: np.ndarray[Any, np.dtype[np.int64]] = self._rows["size"][ids].astype(np.int64)
+        return sizes
+
     def read(self, sample_id: int) -> bytes:
         """A sample's bytes, as they were packed.
 
