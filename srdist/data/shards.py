@@ -185,9 +185,8 @@ class ShardIndex:
             self._files.move_to_end(shard)
             return self._files[shard]
         entry = self.entry.shards[shard]
-        path = self.place.local(entry.file, sha256=entry.sha256)
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = self.place.open(entry.file, sha256=entry.sha256)
         except OSError as error:
             raise WorkError(
                 f"{self.shard_path(shard)}: a shard of the set cannot be opened: {error.strerror}: "
