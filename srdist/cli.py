@@ -70,3 +70,73 @@ def show(path: Path, overrides: tuple[str, ...]) -> None:
             section = heading
             click.echo(f"{section}:")
         click.echo(f"  {f'{field}: {value}':<34} # {meaning}")
+
+
+KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
+
+
+@main.command()
+@click.option(
+    "--weights",
+    metavar="W",
+    help="Weights file, run folder or shipped name; without it the resamplings only.",
+)
+@click.option("--hr", required=True, type=click.Path(path_type=Path), help="Folder of HR images.")
+@click.option(
+    "--lr",
+    type=click.Path(path_type=Path),
+    help="Folder of LR images of the same names; else LR is made from HR.",
+)
+@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
+@click.option(
+    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    help="Also write the scores of each image to this file.",
+)
+def evaluate(
+    weights: str | None,
+    hr: Path,
+    lr: Path | None,
+    kernel: Any,
+    scale: int | None,
+    as_json: bool,
+    markdown: bool,
+    csv_file: Path | None,
+) -> None:
+    """Score a network on a folder of images, beside the plain resamplings.
+
+    Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
+    """
+    import json
+
+    from srdist import qualitytable, ranks
+    from srdist.wholefile import write_bytes
+
+    def warn(message: str) -> None:
+        if ranks.is_main():
+            click.echo(f"srdist: warning: {message}", err=True)
+
+    with ranks.process_group() as device:
+        table = qualitytable.evaluate(
+            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=warn
+        )
+        if ranks.is_main():
+            if csv_file is not None:
+                write_bytes(csv_file, qualitytable.as_csv(table).encode())
+            if as_json:
+                click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
+            else:
+                click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
+            for failure in table.failures:
+                click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
+    if table.failures:
+        _fail(
+            f"{len(table.failures)} of {len(table.failures) + len(table.rows)} images could not be evaluated",
+            1,
+        )

@@ -7,14 +7,41 @@ rank: "am I main?" may guard files and prints, never one of the functions that r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from srdist.errors import UserError
+
 T = TypeVar("T")
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Join the ranks that a launcher started, if one did, for as long as a command runs; yields this rank's device.
+
+    Raises:
+        UserError: the launcher started several processes that would each be the only one.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise UserError(
+            f"the launcher started {started} processes, but they are no group (found {state.num_processes} rank): "
+            "on a machine without GPUs set ACCELERATE_USE_CPU=true"
+        )
+    try:
+        # Apple's devices have no float64, in which the scores are summed.
+        yield torch.device("cpu") if state.device.type == "mps" else state.device
+    finally:
+        state.destroy_process_group()
 
 
 def rank() -> int:
@@ -63,6 +90,15 @@ def broadcast(value: T) -> T:
     box: list[T | None] = [value if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(box, src=0, device=_collective_device())
     return cast(T, box[0])
+
+
+def gather(values: list[T]) -> list[T]:
+    """Every rank's `values`, joined in the order of the ranks, on every rank; a rank may have none."""
+    if not _joined():
+        return values
+    boxes: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(boxes, values)
+    return [value for box in boxes for value in box]
 
 
 def main_first(work: Callable[[], T]) -> T:
