@@ -45,6 +45,13 @@ def _fail(message: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
+def _warn(message: str) -> None:
+    from srdist import ranks
+
+    if ranks.is_main():
+        click.echo(f"srdist: warning: {message}", err=True)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="srdist")
 def main() -> None:
@@ -118,13 +125,9 @@ def evaluate(
     from srdist import qualitytable, ranks
     from srdist.wholefile import write_bytes
 
-    def warn(message: str) -> None:
-        if ranks.is_main():
-            click.echo(f"srdist: warning: {message}", err=True)
-
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=warn
+            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=_warn
         )
         if ranks.is_main():
             if csv_file is not None:
@@ -140,3 +143,34 @@ def evaluate(
             f"{len(table.failures)} of {len(table.failures) + len(table.rows)} images could not be evaluated",
             1,
         )
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--weights", metavar="W", help="Weights file, run folder or shipped name.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The figure, a PNG.")
+@click.option(
+    "--methods",
+    metavar="A,B,...",
+    help="A contact sheet with error maps instead: of resamplings and weights.",
+)
+@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
+@click.option(
+    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without weights only."
+)
+def compare(
+    image: Path, weights: str | None, out: Path, methods: str | None, kernel: Any, scale: int | None
+) -> None:
+    """Draw IMAGE, made small, and enlarged again: original | low resolution | bicubic | super resolution, with a zoom.
+
+    The last of --methods is the one that the zoom shows at its best.
+    """
+    from srdist import ranks
+    from srdist.compare import compare as draw
+    from srdist.compare import save_figure
+
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    with ranks.process_group() as device:
+        picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
+        save_figure(out, picture)
+    click.echo(str(out))

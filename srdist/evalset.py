@@ -109,14 +109,15 @@ def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> I
     """Decode each pair; HR is cropped to a multiple of `scale`, and where there is no LR file `kernel` makes LR."""
     for file in files:
         try:
-            yield _read_pair(file, scale=scale, kernel=kernel)
+            yield read_pair(file, scale=scale, kernel=kernel)
         except (UnreadableImageError, OSError) as error:
             yield Failure(
                 file.name, error.strerror or str(error) if isinstance(error, OSError) else str(error)
             )
 
 
-def _read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
+def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
+    """Decode one pair; the errors name the LR file, not the HR file, which the caller knows."""
     whole = decode_rgb(file.hr.read_bytes()).unsqueeze(0)
     hr = mod_crop(whole, scale)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srdist import metrics, ranks
 from srdist.config import Kernel
-from srdist.errors import WorkError
+from srdist.errors import UserError, WorkError
 from srdist.imaging import resize_u8, to_float, to_u8
 from srdist.model import SRCNN
 
@@ -171,3 +171,39 @@ def network(model: SRCNN, *, band_pixels: int = _BAND_PIXELS) -> Upscaler:
         return torch.cat(bands, dim=2)
 
     return upscale
+
+
+def common_scale(weights: Mapping[str, int], *, asked: int | None) -> int:
+    """The one scale of some weights (name to scale) and of `--scale`.
+
+    Raises:
+        UserError: there are two scales, or none.
+    """
+    scales = {f"the weights {name}": scale for name, scale in weights.items()}
+    if asked is not None:
+        scales["--scale"] = asked
+    if not scales:
+        raise UserError("neither weights nor --scale are given: the scale is not known")
+    (first, scale), *others = scales.items()
+    for name, other in others:
+        if other != scale:
+            raise UserError(f"{first} has scale {scale}, {name} has scale {other}: expected one scale")
+    return scale
+
+
+def choose_kernel(
+    asked: Kernel | None, trained_for: Mapping[str, str], *, warn: Callable[[str], None]
+) -> Kernel:
+    """The kernel that makes LR: the one asked for, else that of the first weights (name to kernel), else bicubic.
+
+    `warn` is told of weights that were trained for another kernel, or do not say for which.
+    """
+    kernels: tuple[Kernel, ...] = get_args(Kernel)
+    known = [kernel for trained in trained_for.values() for kernel in kernels if kernel == trained]
+    chosen = asked or (known[0] if known else "bicubic")
+    for name, kernel in trained_for.items():
+        if kernel not in kernels:
+            warn(f"{name} does not say which kernel it was trained for; LR is made by {chosen}")
+        elif kernel != chosen:
+            warn(f"LR is made by {chosen}, but {name} was trained for {kernel}: expect a worse result")
+    return chosen

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,6 +25,8 @@ from srdist.evaluation import (
     Scores,
     Upscaler,
     baselines,
+    choose_kernel,
+    common_scale,
     mean_scores,
     network,
     score_batch,
@@ -66,13 +68,13 @@ def evaluate(
         UserError: weights, folders or options that do not fit each other.
     """
     model, info = load_weights(weights) if weights is not None else (None, None)
-    if model is not None and scale not in (None, model.config.scale):
-        raise UserError(f"--scale {scale}: the weights {weights} are for scale {model.config.scale}")
-    scale = model.config.scale if model is not None else scale
-    if scale is None:
-        raise UserError("neither --weights nor --scale is given: the scale is not known")
+    scale = common_scale({str(weights): model.config.scale} if model is not None else {}, asked=scale)
     trained_for = info.kernel if info is not None else None
-    made_by = _lr_kernel(kernel, lr=lr, trained_for=trained_for, warn=warn)
+    if lr is not None and kernel is not None:
+        raise UserError(f"--kernel {kernel} makes LR from HR, but --lr {lr} gives LR images: leave one out")
+    made_by = None
+    if lr is None:
+        made_by = choose_kernel(kernel, {str(weights): trained_for} if trained_for else {}, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
         methods["srdist"] = network(model.to(device))
@@ -95,26 +97,6 @@ def evaluate(
     }
     missing = failures if ranks.is_main() else []
     return tabulate(methods, [*missing, *shown], scale=scale, device=device, protocol=protocol)
-
-
-def _lr_kernel(asked: Kernel | None, *, lr: Path | None, trained_for: str | None, warn: Say) -> Kernel | None:
-    """The kernel that makes LR from HR; None where LR images are given."""
-    if lr is not None:
-        if asked is not None:
-            raise UserError(
-                f"--kernel {asked} makes LR from HR, but --lr {lr} gives LR images: leave one out"
-            )
-        return None
-    known = next((kernel for kernel in get_args(Kernel) if kernel == trained_for), None)
-    if asked is None:
-        if trained_for is not None and known is None:
-            warn(
-                f"the weights do not say for which kernel they were trained ({trained_for}): LR is made by bicubic"
-            )
-        return known or "bicubic"
-    if trained_for not in (None, asked):
-        warn(f"LR is made by {asked}, but the weights were trained for {trained_for}: expect a worse result")
-    return asked
 
 
 def tabulate(
