@@ -22,10 +22,7 @@ def open_accelerator(config: TrainConfig) -> Accelerator:
     Raises:
         UserError: fp16 on a CPU, or a launcher whose processes do not find each other.
     """
-    on_cpu = not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
-        "1",
-        "true",
-    )
+    on_cpu = ranks.computes_on_cpu()
     if config.precision == "fp16" and on_cpu:
         raise UserError(
             "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
@@ -39,13 +36,7 @@ def open_accelerator(config: TrainConfig) -> Accelerator:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != launched:
-        # Without this, each process would train for itself and all would write the same run folder.
-        raise UserError(
-            f"the launcher started {launched} processes but {accelerator.num_processes} found each other; "
-            "on a machine without GPUs set ACCELERATE_USE_CPU=true"
-        )
+    ranks.check_world(accelerator.num_processes)
     return accelerator
 
 

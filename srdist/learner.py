@@ -6,6 +6,7 @@ A step whose loss or gradient is not finite changes nothing, on all ranks alike,
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,10 +35,10 @@ class Learner:
         self.config, self.accelerator, self.images_per_step = config, accelerator, images_per_step
         self.device = accelerator.device
         self.layout = layout(config)
-        self.network = network.to(self.device, memory_format=self.layout).train()
+        self.network = network.to(self.device).to(memory_format=self.layout).train()  # type: ignore[call-overload]
         self.parameters = dict(self.network.named_parameters())
         adam = torch.optim.Adam(self.parameters.values(), lr=config.learning_rate, fused=True)
-        module: nn.Module = torch.compile(network) if config.compile else network
+        module: Any = torch.compile(network) if config.compile else network
         self.model, self.optimizer = accelerator.prepare(module, adam)
         self.adam = adam
         self.average = WeightAverage(network, decay=config.ema_decay) if config.ema_decay else None

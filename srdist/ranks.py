@@ -8,7 +8,8 @@ CPU tensors over gloo, beside NCCL where the network trains over that, so that n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar, cast
 
@@ -16,7 +17,48 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from srdist.errors import UserError
+
 T = TypeVar("T")
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Join the ranks that a launcher started, if one did, for as long as a command runs; yields this rank's device.
+
+    Raises:
+        UserError: the launcher started several processes that would each be the only one.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=computes_on_cpu())
+    check_world(state.num_processes)
+    try:
+        # Apple's devices have no float64, in which the scores are summed.
+        yield torch.device("cpu") if state.device.type == "mps" else state.device
+    finally:
+        state.destroy_process_group()
+
+
+def computes_on_cpu() -> bool:
+    """Whether there is no accelerator, or ACCELERATE_USE_CPU asks to leave it alone."""
+    return not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+        "1",
+        "true",
+    )
+
+
+def check_world(found: int) -> None:
+    """Refuse to work with `found` ranks where the launcher started another number of processes.
+
+    Without this each process would work for itself, and all would write the same files.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if found != launched:
+        raise UserError(
+            f"the launcher started {launched} processes but {found} found each other; "
+            "on a machine without GPUs set ACCELERATE_USE_CPU=true"
+        )
 
 
 def rank() -> int:

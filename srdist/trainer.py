@@ -18,8 +18,8 @@ import torch
 from srdist import checkpoint, ranks, runfolder, stopping
 from srdist.config import Config, dump, parse
 from srdist.data.proof import EpochProof
-from srdist.data.shards import ShardIndex
-from srdist.data.stream import BadSample, Pair, TrainStream
+from srdist.data.shards import BadSample, ShardIndex
+from srdist.data.stream import Pair, TrainStream
 from srdist.device import configure_threads, environment, memory_mb, open_accelerator, split_batch
 from srdist.errors import WorkError
 from srdist.learner import Learner
@@ -120,7 +120,8 @@ class Trainer:
 
     def _step(self, pairs: Iterator[Pair]) -> str | None:
         """One optimizer step and what is due after it; the reason if a stop was asked for instead."""
-        state, fetched, bad = self.state, [], []
+        state, fetched = self.state, []
+        bad: list[BadSample] = []
         for i in range(self.accumulation):
             last = i == self.accumulation - 1
             pair, failure = self._fetch(pairs)

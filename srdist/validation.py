@@ -13,7 +13,7 @@ from srdist import ranks, stopping
 from srdist.config import Config
 from srdist.data.shards import ShardIndex
 from srdist.data.stream import Pair, eval_stream
-from srdist.evaluation import Scores, baseline, score_pairs
+from srdist.evaluation import Scores, Upscaler, baseline, score_pairs
 from srdist.imaging import to_float, to_u8
 from srdist.model import SRCNN
 from srdist.samples import Row, draw_grid
@@ -40,7 +40,9 @@ class Validator:
         """
         self.network.load_state_dict(weights)
         bicubic = baseline("bicubic", scale=self.config.model.scale)
-        methods = {"srdist": self.network} if self._bicubic else {"srdist": self.network, "bicubic": bicubic}
+        methods: dict[str, Upscaler] = {"srdist": self.network}
+        if self._bicubic is None:
+            methods["bicubic"] = bicubic
         interrupted: list[bool] = []
         scores = score_pairs(
             methods, self._pairs(interrupted), scale=self.config.model.scale, device=self.device
