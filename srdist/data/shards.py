@@ -235,7 +235,8 @@ def _map_index(place: Place, entry: SplitEntry) -> np.ndarray[Any, np.dtype[Any]
         raise UserError(
             f"{shown}: {rows.shape} records {rows.dtype.names}, expected ({entry.samples},): {advice}"
         )
-    return rows
+    # A plain array over the same map: np.memmap's own indexing is several times slower.
+    return rows.view(np.ndarray)
 
 
 def sha256_of(path: Path) -> str:
