@@ -119,6 +119,62 @@ def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any,
             click.echo(index.key(sample_id))
 
 
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def verify(folder: str) -> None:
+    """Check every byte of a set: manifest, index, tars, and each image's checksum and pixels."""
+    from srdist.data.verify import verify as verify_set
+    from srdist.errors import WorkError
+
+    report = verify_set(folder)
+    for problem in report.problems:
+        click.echo(problem)
+    looked_at = (
+        f"{folder}: {report.samples:,} samples in {report.shards} shards, manifest {report.manifest_id}"
+    )
+    if report.problems:
+        raise WorkError(f"{looked_at}: {len(report.problems):,} problems")
+    click.echo(f"{looked_at}: all right")
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def info(folder: str) -> None:
+    """Describe a set: where it is from, its splits and their images, and what was left out."""
+    from srdist.data.remote import Place
+    from srdist.data.shards import read_manifest
+
+    manifest = read_manifest(Place(folder))
+    packed = "packed by srdist" if manifest.made_by == "pack" else "indexed, of another tool's tars"
+    click.echo(f"{folder}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
+    click.echo(f"manifest {manifest.manifest_id}")
+    for name, entry in manifest.splits.items():
+        (low_h, high_h), (low_w, high_w) = entry.heights, entry.widths
+        sizes = (
+            f"{low_w}x{low_h}"
+            if (low_w, low_h) == (high_w, high_h)
+            else f"{low_w}x{low_h} to {high_w}x{high_h}"
+        )
+        total = sum(shard.bytes for shard in entry.shards)
+        click.echo(
+            f"{name:<8} {entry.samples:>12,} samples  {len(entry.shards):>6,} shards  {total / 1e6:>12,.1f} MB  {sizes}"
+        )
+    for kind, count in manifest.left_out.items():
+        click.echo(f"left out {count:>12,} images, {kind}")
+
+
+@shards.command(name="index")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--split", help="Put all tars into this split (default: by their names).")
+@click.option("--member", help="Take only members with this ending after the key, as in jpg or hr.png.")
+@click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
+def index_command(folder: Path, split: str | None, member: str | None, allow_partial: bool) -> None:
+    """Write index and manifest from the tars of DIR, also of tars that another tool wrote."""
+    from srdist.data.indexing import index_tars
+
+    _say_packed(folder, index_tars(folder, split=split, member=member), allow_partial=allow_partial)
+
+
 KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 
 
