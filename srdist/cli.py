@@ -79,6 +79,69 @@ def show(path: Path, overrides: tuple[str, ...]) -> None:
         click.echo(f"  {f'{field}: {value}':<34} # {meaning}")
 
 
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to pack into.")
+@click.option(
+    "--split-file", type=click.Path(path_type=Path), help="The recipe's split file, if not beside the images."
+)
+@click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
+def pack(recipe: Path, images: Path, out: Path, split_file: Path | None, allow_partial: bool) -> None:
+    """Pack the images below a folder into shards, as RECIPE (a YAML file) says."""
+    from srdist.data.pack import pack as pack_images
+    from srdist.data.recipe import read_recipe
+
+    report = pack_images(read_recipe(recipe), images, out=out, split_file=split_file)
+    _say_packed(out, report, allow_partial=allow_partial)
+
+
+def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
+    from srdist.data.manifest import LEFT_OUT
+    from srdist.errors import WorkError
+
+    held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
+    click.echo(f"{out}: {held} in {report.shards} shards, manifest {report.manifest_id[:12]}")
+    if report.other_files:
+        endings = ", ".join(f"{ending} {count}" for ending, count in report.other_files.items())
+        click.echo(f"passed over, being no images by their ending: {endings}")
+    if report.left_out:
+        reasons = ", ".join(f"{kind} {count:,}" for kind, count in report.left_out.items())
+        told = (
+            f"{sum(report.left_out.values()):,} images were left out ({reasons}): listed in {out / LEFT_OUT}"
+        )
+        if not allow_partial:
+            raise WorkError(f"{told}; the rest is packed, and --allow-partial takes that for a success")
+        click.echo(told)
+
+
+@main.group()
+def shards() -> None:
+    """Packed sets: check, describe, index, and show their order."""
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--split", default="train", show_default=True, help="Split of the set.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), required=True, help="train.seed of the run.")
+@click.option("--from", "start", type=click.IntRange(0), default=0, show_default=True, help="First position.")
+@click.option("--count", type=click.IntRange(0), required=True, help="Number of positions.")
+@click.option("--order", "mode", type=click.Choice(["global", "window"]), default="global", show_default=True)
+@click.option("--window-shards", type=click.IntRange(1), default=8, show_default=True)
+def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any, window_shards: int) -> None:
+    """Print the keys at positions FROM to FROM + COUNT of the training stream, one a line."""
+    import numpy as np
+
+    from srdist.data.order import make_order
+    from srdist.data.shards import ShardIndex
+
+    index = ShardIndex.open(folder, split)
+    chosen = make_order(mode, shard_samples=index.shard_samples, window_shards=window_shards, seed=seed)
+    for first in range(start, start + count, 10_000):
+        for sample_id in chosen.ids(np.arange(first, min(first + 10_000, start + count))).tolist():
+            click.echo(index.key(sample_id))
+
+
 KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 
 
@@ -88,12 +151,13 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
     metavar="W",
     help="Weights file, run folder or shipped name; without it the resamplings only.",
 )
-@click.option("--hr", required=True, type=click.Path(path_type=Path), help="Folder of HR images.")
+@click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
 @click.option(
     "--lr",
     type=click.Path(path_type=Path),
     help="Folder of LR images of the same names; else LR is made from HR.",
 )
+@click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
 @click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
 @click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
@@ -108,15 +172,16 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 )
 def evaluate(
     weights: str | None,
-    hr: Path,
+    hr: str,
     lr: Path | None,
+    split: str | None,
     kernel: Any,
     scale: int | None,
     as_json: bool,
     markdown: bool,
     csv_file: Path | None,
 ) -> None:
-    """Score a network on a folder of images, beside the plain resamplings.
+    """Score a network on a folder of images or on packed shards, beside the plain resamplings.
 
     Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
     """
@@ -127,22 +192,24 @@ def evaluate(
 
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=_warn
+            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=_warn
         )
         if ranks.is_main():
-            if csv_file is not None:
-                write_bytes(csv_file, qualitytable.as_csv(table).encode())
             if as_json:
                 click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
             else:
                 click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
             for failure in table.failures:
                 click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
+            if table.failures:
+                total = len(table.failures) + len(table.rows)
+                click.echo(
+                    f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
+                )
+            if csv_file is not None:
+                write_bytes(csv_file, qualitytable.as_csv(table).encode())
     if table.failures:
-        _fail(
-            f"{len(table.failures)} of {len(table.failures) + len(table.rows)} images could not be evaluated",
-            1,
-        )
+        sys.exit(1)
 
 
 @main.command()

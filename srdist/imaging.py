@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -150,3 +151,75 @@ def upscale_float(lr: Float[Tensor, "n 3 h w"], *, scale: int, kernel: str) -> F
     size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
     # antialias=True also when enlarging, for a = -0.5 (see resize_u8).
     return F.interpolate(lr, size=size, mode=kernel, antialias=True)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of an image file's bytes as it will be decoded (upright), from its header alone.
+
+    Raises:
+        UnreadableImageError: not an image, or one that claims more than MAX_PIXELS.
+    """
+    size = _turbo_size(data)
+    if size is None:
+        image = open_image(data)
+        size = image.height, image.width
+    return size[::-1] if _orientation(data) >= 5 else size
+
+
+def decode_into(data: bytes, out_u8: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Decode one image file's bytes into `out_u8`, strictly: the same pixels as `decode_rgb`, or an error.
+
+    JPEGs go through simplejpeg (libjpeg-turbo): bit-identical to Pillow, about twice as fast, and it refuses
+    damaged files that Pillow accepts.
+
+    Raises:
+        UnreadableImageError: damaged, or not of the size of `out_u8` (said before anything is decoded).
+    """
+    height, width = image_size(data)
+    if (height, width) != out_u8.shape[:2]:
+        raise UnreadableImageError(
+            f"is {height}x{width} (height x width), expected {out_u8.shape[0]}x{out_u8.shape[1]}"
+        )
+    if _turbo_size(data) is None:
+        out_u8[...] = decode_rgb(data).permute(1, 2, 0).numpy()
+        return
+    orientation = _orientation(data)
+    try:
+        decoded = simplejpeg.decode_jpeg(data, "RGB", buffer=out_u8 if orientation == 1 else None)
+    except ValueError as error:
+        raise UnreadableImageError(f"damaged JPEG: {error}") from error
+    if orientation != 1:
+        out_u8[...] = _upright(decoded, orientation)
+
+
+def _turbo_size(data: bytes) -> tuple[int, int] | None:
+    """The stored (height, width) of a JPEG that simplejpeg decodes to RGB as Pillow does; None for all else."""
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    try:
+        stored_height, stored_width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None  # Pillow says what is wrong with it, or knows a rare subsampling that TurboJPEG does not.
+    height, width = int(stored_height), int(stored_width)
+    if height * width > MAX_PIXELS:
+        raise UnreadableImageError(f"claims {width}x{height} pixels, over the limit of {MAX_PIXELS}")
+    return (height, width) if colours in ("YCbCr", "Gray", "RGB") else None
+
+
+def _orientation(data: bytes) -> int:
+    """The Exif orientation, 1 (upright) to 8, as Pillow's exif_transpose takes it."""
+    # A search costs 3 us where opening the file with Pillow costs 20; a false alarm costs speed only.
+    if b"Exif\0\0" not in data and data[:3] == b"\xff\xd8\xff":
+        return 1
+    value = open_image(data).getexif().get(0x0112, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _upright(image_u8: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, ...]:
+    if orientation >= 5:
+        image_u8 = image_u8.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image_u8 = image_u8[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image_u8 = image_u8[::-1]
+    return image_u8
