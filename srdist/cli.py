@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from srdist import __version__
-from srdist.errors import UserError
+from srdist.errors import WorkError, told_in_one_line
+from srdist.train import command as train_command
 
 
 class _Group(click.Group):
     """A group whose commands end in one line and an exit code where the user or the machine is at fault."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with told_in_one_line():
             return super().main(*args, **kwargs)
-        except UserError as error:
-            _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", 130)
-        except BrokenPipeError:
-            # The reader of our output has gone (`srdist ... | head`): nothing is left to say.
-            sys.stderr.close()
-            sys.exit(1)
-        except OSError as error:
-            if error.errno is None:
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror}{_ADVICE.get(error.errno, '')}", 1)
-
-
-_ADVICE = {
-    errno.ENOSPC: ": free some room and run the same command again",
-    errno.EACCES: ": check the owner and mode of the file or folder",
-}
-
-
-def _fail(message: str, exit_code: int) -> None:
-    click.echo(f"srdist: {' '.join(message.split())}", err=True)
-    sys.exit(exit_code)
 
 
 def _warn(message: str) -> None:
@@ -56,6 +31,9 @@ def _warn(message: str) -> None:
 @click.version_option(__version__, prog_name="srdist")
 def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
+
+
+main.add_command(train_command)
 
 
 @main.group()
@@ -98,7 +76,6 @@ def pack(recipe: Path, images: Path, out: Path, split_file: Path | None, allow_p
 
 def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
     from srdist.data.manifest import LEFT_OUT
-    from srdist.errors import WorkError
 
     held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
     click.echo(f"{out}: {held} in {report.shards} shards, manifest {report.manifest_id[:12]}")

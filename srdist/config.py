@@ -137,6 +137,8 @@ class TrainConfig(Section):
     """Memory layout NHWC; null = as measured best for the device."""
     compile: bool = False
     """torch.compile the network."""
+    peer_timeout_s: Annotated[int, Field(ge=1)] = 600
+    """Seconds that a rank waits for the others before the run ends with an error."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of each rank; null = cores / ranks of this machine."""
 

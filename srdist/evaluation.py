@@ -80,7 +80,7 @@ def score_pairs(
     rows: list[Mapping[str, ImageScore]] = [
         row for pair in pairs for row in score_batch(methods, pair, scale=scale, device=device)
     ]
-    return mean_scores(methods, ranks.gather(rows))
+    return mean_scores(methods, ranks.gather_items(rows))
 
 
 @torch.inference_mode()

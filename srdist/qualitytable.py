@@ -150,7 +150,7 @@ def tabulate(
             found.append(pair)
         else:
             found += zip(pair.names, score_batch(methods, pair, scale=scale, device=device), strict=True)
-    everything = ranks.gather(found)
+    everything = ranks.gather_items(found)
     failures = sorted((item for item in everything if isinstance(item, Failure)), key=lambda item: item.name)
     rows = sorted((item for item in everything if not isinstance(item, Failure)), key=lambda item: item[0])
     if not rows:

@@ -44,6 +44,11 @@ class WeightsInfo:
 
 def save_weights(path: Path, tensors: dict[str, Tensor], info: WeightsInfo) -> None:
     """Write a whole safetensors file."""
+    write_bytes(path, pack_weights(tensors, info))
+
+
+def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
+    """The bytes of a safetensors file."""
     metadata = {
         "srdist": FORMAT,
         "network": info.network.model_dump_json(),
@@ -53,7 +58,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], info: WeightsInfo) -> N
         "srdist_version": __version__,
     }
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata))
+    return save(plain, metadata)
 
 
 def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
