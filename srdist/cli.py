@@ -186,7 +186,7 @@ def evaluate(
             if csv_file is not None:
                 write_bytes(csv_file, qualitytable.as_csv(table).encode())
     if table.failures:
-        sys.exit(1)
+        click.get_current_context().exit(1)
 
 
 @main.command()
