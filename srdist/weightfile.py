@@ -1,7 +1,7 @@
 """A network as one file: safetensors with the metadata that upscaling and evaluation need, and nothing else.
 
 The metadata are strings, as the format has it (https://github.com/huggingface/safetensors): `srdist` (format
-version), `network` (JSON of the config's model section), `kernel` (that LR was made with in training),
+version), `network` (JSON of the config's model section), `scale`, `kernel` (that LR was made with in training),
 `manifest_id`, `step`, `srdist_version`.
 """
 
@@ -52,13 +52,22 @@ def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
     metadata = {
         "srdist": FORMAT,
         "network": info.network.model_dump_json(),
+        "scale": str(info.network.scale),
         "kernel": info.kernel,
         "manifest_id": info.manifest_id,
         "step": str(info.step),
         "srdist_version": __version__,
     }
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(plain, metadata)
+    return _ordered(save(plain, metadata))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in an order that varies."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
