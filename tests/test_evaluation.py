@@ -115,6 +115,25 @@ def test_bicubic_on_set5_comes_out_as_published(
 
 
 @pytest.mark.shared_data
+@pytest.mark.parametrize(("scale", "psnr_y_db"), [(2, 30.24), (3, 27.55), (4, 26.00)])
+def test_bicubic_on_set14_comes_out_as_published_but_for_its_grey_image(
+    shared_data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, scale: int, psnr_y_db: float
+) -> None:
+    folder, table = shared_data / "sr" / "Set14" / f"x{scale}", tmp_path / "scores.csv"
+    call = ("--scale", scale, "--hr", folder / "HR", "--lr", folder / "LR_matlab_bicubic", "--csv", table)
+    assert evaluate(capsys, *call)[0] == 0
+    with table.open() as file:
+        rows = {
+            row["image"]: float(row["psnr_y_db"])
+            for row in csv.DictReader(file)
+            if row["method"] == "bicubic"
+        }
+    # Published code scores a file that is stored as grey on 0..255, not on the luma's 16..235 (docs/quality.md).
+    rows["img_003.png"] -= 20 * math.log10(255 / 219)
+    assert sum(rows.values()) / 14 == pytest.approx(psnr_y_db, abs=0.02)
+
+
+@pytest.mark.shared_data
 def test_lr_made_here_scores_as_matlabs_lr(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared_data / "sr" / "Set5" / "x3"
     call = ("--scale", 3, "--json", "--hr", folder / "HR")
