@@ -184,12 +184,13 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
     metavar="W",
     help="Weights file, run folder or shipped name; without it the resamplings only.",
 )
-@click.option("--hr", required=True, type=click.Path(path_type=Path), help="Folder of HR images.")
+@click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
 @click.option(
     "--lr",
     type=click.Path(path_type=Path),
     help="Folder of LR images of the same names; else LR is made from HR.",
 )
+@click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
 @click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
 @click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
@@ -204,15 +205,16 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 )
 def evaluate(
     weights: str | None,
-    hr: Path,
+    hr: str,
     lr: Path | None,
+    split: str | None,
     kernel: Any,
     scale: int | None,
     as_json: bool,
     markdown: bool,
     csv_file: Path | None,
 ) -> None:
-    """Score a network on a folder of images, beside the plain resamplings.
+    """Score a network on a folder of images or on packed shards, beside the plain resamplings.
 
     Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
     """
@@ -223,21 +225,24 @@ def evaluate(
 
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=_warn
+            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=_warn
         )
         if ranks.is_main():
-            if csv_file is not None:
-                write_bytes(csv_file, qualitytable.as_csv(table).encode())
             if as_json:
                 click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
             else:
                 click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
             for failure in table.failures:
                 click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
+            if table.failures:
+                total = len(table.failures) + len(table.rows)
+                click.echo(
+                    f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
+                )
+            if csv_file is not None:
+                write_bytes(csv_file, qualitytable.as_csv(table).encode())
     if table.failures:
-        raise WorkError(
-            f"{len(table.failures)} of {len(table.failures) + len(table.rows)} images could not be evaluated"
-        )
+        click.get_current_context().exit(1)
 
 
 @main.command()

@@ -10,12 +10,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from srdist.config import Kernel
+from srdist.data.shards import ShardIndex
+from srdist.data.stream import eval_stream
 from srdist.errors import UserError
 from srdist.imaging import IMAGE_SUFFIXES, UnreadableImageError, decode_rgb, mod_crop, resize_u8
 
@@ -103,6 +106,34 @@ def _bare(relative: Path, scale: int) -> str:
     stem = re.sub(r"[_-](?:HR|LR|GT)$", "", relative.stem, flags=re.IGNORECASE)
     stem = re.sub(rf"(?:[_-]?x{scale}|_SRF_{scale})$", "", stem, flags=re.IGNORECASE)
     return (relative.parent / stem).as_posix()
+
+
+def is_packed(place: str) -> bool:
+    """Whether `place` is a set of shards (or an fsspec URL, which only such a set can be)."""
+    return "://" in place or Path(place, "manifest.json").is_file()
+
+
+def shard_pairs(
+    folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
+) -> tuple[int, Iterator[NamedPair]]:
+    """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
+
+    The pixels of a batch hold until the next one is asked for.
+    """
+    index = ShardIndex.open(folder, split)
+    stream = eval_stream(index, scale=scale, kernel=kernel, rank=rank, world=world, batch=batch, workers=1)
+    pairs = (NamedPair(tuple(index.key(int(i)) for i in pair.ids), pair.lr, pair.hr) for pair in stream)
+    return len(range(rank, len(index), world)), pairs
+
+
+def folder_pairs(
+    hr: Path, lr: Path | None, *, scale: int, kernel: Kernel | None, rank: int, world: int
+) -> tuple[int, Iterator[NamedPair | Failure]]:
+    """This rank's part of the image files under `hr`: how many, and each as a batch of one or as a failure."""
+    files, failures = plan_pairs(hr, lr, scale=scale)
+    mine = files[rank::world]
+    missing = failures if rank == 0 else []
+    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, kernel=kernel))
 
 
 def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> Iterator[NamedPair | Failure]:
