@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from srdist import __version__
 from srdist.errors import WorkError, told_in_one_line
 from srdist.train import command as train_command
+
+if TYPE_CHECKING:
+    from srdist.photo import OutputFormat
 
 
 class _Group(click.Group):
@@ -274,3 +278,61 @@ def compare(
         picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
         save_figure(out, picture)
     click.echo(str(out))
+
+
+@main.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    default="srcnn_x2",
+    show_default=True,
+    metavar="W",
+    help="Weights file, run folder or shipped name.",
+)
+@click.option(
+    "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
+)
+@click.option("--overwrite", is_flag=True, help="Also replace files in DST that srdist did not make.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["png", "jpg", "webp"]),
+    help="Of the outputs [default: as input].",
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Begin at the I-th of N parts, I from 0 (processes sharing one DST)."
+)
+def upscale(
+    src: Path,
+    dst: Path,
+    weights: str,
+    tile: str,
+    overwrite: bool,
+    output_format: OutputFormat | None,
+    quality: int,
+    shard: str | None,
+) -> None:
+    """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
+
+    SRC may be one image; then DST may be one too. Run it with `accelerate launch -m srdist upscale ...` on several
+    GPUs or cores, or several times at once on one DST: each image is made once. The same command again makes what is
+    missing or has changed. DST/failures.jsonl lists what could not be done, and the exit code is then 1.
+    """
+    from srdist.upscalecommand import run
+
+    sys.exit(
+        run(
+            src,
+            dst,
+            weights=weights,
+            tile=tile,
+            shard=shard,
+            output_format=output_format,
+            quality=quality,
+            overwrite=overwrite,
+        )
+    )

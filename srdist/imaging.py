@@ -66,6 +66,8 @@ def decode_rgb(data: bytes) -> UInt8[Tensor, "3 h w"]:
 
 def open_image(data: bytes) -> Image.Image:
     """Open one image file's bytes, headers only; refuse what is no image or claims too many pixels."""
+    # Pillow's own limit is 179 million: ours stands for it, below. It is a global of Pillow's, so it is set, not swapped.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
