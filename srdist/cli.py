@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from srdist import __version__
 from srdist.errors import WorkError, told_in_one_line
 from srdist.train import command as train_command
+
+if TYPE_CHECKING:
+    from srdist.photo import OutputFormat
 
 
 class _Group(click.Group):
@@ -119,6 +123,62 @@ def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any,
             click.echo(index.key(sample_id))
 
 
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def verify(folder: str) -> None:
+    """Check every byte of a set: manifest, index, tars, and each image's checksum and pixels."""
+    from srdist.data.verify import verify as verify_set
+    from srdist.errors import WorkError
+
+    report = verify_set(folder)
+    for problem in report.problems:
+        click.echo(problem)
+    looked_at = (
+        f"{folder}: {report.samples:,} samples in {report.shards} shards, manifest {report.manifest_id}"
+    )
+    if report.problems:
+        raise WorkError(f"{looked_at}: {len(report.problems):,} problems")
+    click.echo(f"{looked_at}: all right")
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def info(folder: str) -> None:
+    """Describe a set: where it is from, its splits and their images, and what was left out."""
+    from srdist.data.remote import Place
+    from srdist.data.shards import read_manifest
+
+    manifest = read_manifest(Place(folder))
+    packed = "packed by srdist" if manifest.made_by == "pack" else "indexed, of another tool's tars"
+    click.echo(f"{folder}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
+    click.echo(f"manifest {manifest.manifest_id}")
+    for name, entry in manifest.splits.items():
+        (low_h, high_h), (low_w, high_w) = entry.heights, entry.widths
+        sizes = (
+            f"{low_w}x{low_h}"
+            if (low_w, low_h) == (high_w, high_h)
+            else f"{low_w}x{low_h} to {high_w}x{high_h}"
+        )
+        total = sum(shard.bytes for shard in entry.shards)
+        click.echo(
+            f"{name:<8} {entry.samples:>12,} samples  {len(entry.shards):>6,} shards  {total / 1e6:>12,.1f} MB  {sizes}"
+        )
+    for kind, count in manifest.left_out.items():
+        click.echo(f"left out {count:>12,} images, {kind}")
+
+
+@shards.command(name="index")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--split", help="Put all tars into this split (default: by their names).")
+@click.option("--member", help="Take only members with this ending after the key, as in jpg or hr.png.")
+@click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
+def index_command(folder: Path, split: str | None, member: str | None, allow_partial: bool) -> None:
+    """Write index and manifest from the tars of DIR, also of tars that another tool wrote."""
+    from srdist.data.indexing import index_tars
+
+    _say_packed(folder, index_tars(folder, split=split, member=member), allow_partial=allow_partial)
+
+
 KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 
 
@@ -218,3 +278,61 @@ def compare(
         picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
         save_figure(out, picture)
     click.echo(str(out))
+
+
+@main.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    default="srcnn_x2",
+    show_default=True,
+    metavar="W",
+    help="Weights file, run folder or shipped name.",
+)
+@click.option(
+    "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
+)
+@click.option("--overwrite", is_flag=True, help="Also replace files in DST that srdist did not make.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["png", "jpg", "webp"]),
+    help="Of the outputs [default: as input].",
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Begin at the I-th of N parts, I from 0 (processes sharing one DST)."
+)
+def upscale(
+    src: Path,
+    dst: Path,
+    weights: str,
+    tile: str,
+    overwrite: bool,
+    output_format: OutputFormat | None,
+    quality: int,
+    shard: str | None,
+) -> None:
+    """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
+
+    SRC may be one image; then DST may be one too. Run it with `accelerate launch -m srdist upscale ...` on several
+    GPUs or cores, or several times at once on one DST: each image is made once. The same command again makes what is
+    missing or has changed. DST/failures.jsonl lists what could not be done, and the exit code is then 1.
+    """
+    from srdist.upscalecommand import run
+
+    sys.exit(
+        run(
+            src,
+            dst,
+            weights=weights,
+            tile=tile,
+            shard=shard,
+            output_format=output_format,
+            quality=quality,
+            overwrite=overwrite,
+        )
+    )

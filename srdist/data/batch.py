@@ -91,17 +91,17 @@ class Frames:
         """Read, decode, turn and reduce the samples whose ids stand in the slot."""
         bad = []
         height, width = slot.hr.shape[1:3]
-        sizes = self.index.sizes(slot.ids)
+        sizes = self.index.sizes(slot.ids).tolist()
         for place, sample_id in enumerate(slot.ids.tolist()):
             out = slot.hr[place]
-            whole = (height, width) == tuple(sizes[place])
             way = 0 if ways is None else int(ways[place])
-            target = out if whole and not way else np.empty((*sizes[place], 3), np.uint8)
+            direct = sizes[place] == [height, width] and not way
+            target = out if direct else np.empty((*sizes[place], 3), np.uint8)
             problem = read_into(self.index, sample_id, target)
             if problem is not None:
                 bad.append(_skipped(problem, self.on_bad_sample))
                 out[...] = 0
-            elif target is not out:
+            elif not direct:
                 out[...] = turned(target[:height, :width], way)
             slot.weight[place] = problem is None
         slot.lr[...] = degrade(slot.hr, scale=self.scale, kernel=self.kernel)

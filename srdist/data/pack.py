@@ -40,7 +40,7 @@ from srdist.data.manifest import (
 )
 from srdist.data.manifest import Source as ManifestSource
 from srdist.data.order import PACKING, permute, stream_keys
-from srdist.data.recipe import Plan, Recipe, Source, plan
+from srdist.data.recipe import Recipe, Source, plan
 from srdist.data.remote import Place
 from srdist.data.shards import MAX_BYTES, MAX_SIDE, build_index, sha256_of
 from srdist.errors import UserError, WorkError
@@ -70,6 +70,17 @@ class PackReport:
     shards: int
     left_out: dict[str, int]
     other_files: dict[str, int]
+
+    @classmethod
+    def of(cls, manifest: Manifest, other_files: Counter[str]) -> PackReport:
+        """The report of a manifest; `other_files` counts what was passed over by its ending."""
+        return cls(
+            manifest.manifest_id,
+            {split: entry.samples for split, entry in manifest.splits.items()},
+            sum(len(entry.shards) for entry in manifest.splits.values()),
+            manifest.left_out,
+            dict(other_files.most_common()),
+        )
 
 
 def pack(
@@ -110,17 +121,7 @@ def pack(
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())
         publish(folder, out)
-    return _report(manifest, planned)
-
-
-def _report(manifest: Manifest, planned: Plan) -> PackReport:
-    return PackReport(
-        manifest.manifest_id,
-        {split: entry.samples for split, entry in manifest.splits.items()},
-        sum(len(entry.shards) for entry in manifest.splits.values()),
-        manifest.left_out,
-        dict(planned.other_files.most_common()),
-    )
+    return PackReport.of(manifest, planned.other_files)
 
 
 def _check_all(

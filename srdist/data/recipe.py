@@ -241,10 +241,17 @@ def _add(result: Plan, file: Path, relative: str, key: str, split: str) -> None:
         result.sources.append(source)
 
 
+def unprintable(name: str) -> str | None:
+    """Why a name cannot stand in a list of keys, one a line; None if it can."""
+    if name.isprintable():
+        return None
+    return "its name holds a character that cannot be printed (or is not UTF-8)"
+
+
 def name_problem(member: str) -> str | None:
     """Why ustar cannot hold a member's name; None if it can."""
-    if not member.isprintable():
-        return "its name holds a character that cannot be printed (or is not UTF-8)"
+    if problem := unprintable(member):
+        return problem
     try:
         tarfile.TarInfo(member).tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
     except ValueError as error:

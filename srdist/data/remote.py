@@ -1,7 +1,9 @@
 """Where a set lies: a local folder, or an fsspec URL whose files are kept whole in a local cache.
 
 A file of the cache is named by the manifest and its own name, checked against its sha256 before it takes that
-name, and fetched once however many processes ask for it.
+name, and fetched once however many processes ask for it. SRDIST_CACHE names the cache's folder (default
+~/.cache/srdist); SRDIST_CACHE_GB bounds the tars of a set that are kept in it, the longest unused being removed, for
+sets larger than the disk (window order then; default: no bound).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -63,14 +66,27 @@ class Place:
             return Path(self.name) / file
         assert self.cache is not None
         path = self.cache / file
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with (path.parent / f".{path.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists():
-                    url = self.path_of(file)
-                    _retried(url, lambda address: _fetch(address, path, sha256))
+        if path.exists():
+            with suppress(FileNotFoundError):
+                os.utime(path)  # used now: the last to be removed
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _retried(self.path_of(file), lambda url: _fetch(url, path, sha256))
+                _trim(self.cache, newest=path)
         return path
+
+    def open(self, file: str, *, sha256: str) -> int:
+        """A descriptor of a file of the set, read-only; one that is open stays whole when the cache drops it."""
+        for tried in range(1, TRIES + 1):
+            try:
+                return os.open(self.local(file, sha256=sha256), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # dropped from the cache by another process just now
+                if not self.remote or tried == TRIES:
+                    raise
+        raise AssertionError("unreachable")
 
 
 def _read_remote(url: str) -> bytes | None:
@@ -95,6 +111,26 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
                 out.write(chunk)
         if digest.hexdigest() != sha256:
             raise ConnectionError(f"sha256 is {digest.hexdigest()}, the manifest says {sha256}")
+
+
+def _trim(cache: Path, *, newest: Path) -> None:
+    limit_gb = os.environ.get("SRDIST_CACHE_GB")
+    if limit_gb is None:
+        return
+    try:
+        left = float(limit_gb) * 1e9 - newest.stat().st_size
+    except ValueError as error:
+        raise UserError(f"SRDIST_CACHE_GB: found {limit_gb!r}, expected a number of gigabytes") from error
+    kept = []
+    for path in cache.rglob("*.tar"):
+        if path != newest and not path.name.startswith("."):
+            with suppress(FileNotFoundError):  # another process trims as well
+                status = path.stat()
+                kept.append((status.st_mtime_ns, status.st_size, path))
+    for _, size, path in sorted(kept, reverse=True):
+        left -= size
+        if left < 0:
+            path.unlink(missing_ok=True)
 
 
 def _retried(url: str, attempt: Callable[[str], T]) -> T:

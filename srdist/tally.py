@@ -1,0 +1,136 @@
+"""The state of a directory job, made of its receipts: which images are done, failed or open, and the summary of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from srdist import __version__
+from srdist.claims import Receipt, Receipts, Worker
+from srdist.filetree import Item, Plan
+from srdist.wholefile import whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleReport:
+    """What became of a job, all processes together."""
+
+    images: int
+    done: int
+    """Outputs that are there, from this run or an earlier one."""
+    failed: int
+    computed: int
+    """Outputs made since this process began, by all processes."""
+    megapixels: float
+    """Of the inputs of `computed`."""
+    seconds: float
+    notes: int
+    """Outputs that do not hold all of their input (further frames, transparency): see `notes` in the receipts."""
+    links_not_followed: tuple[str, ...]
+
+
+class Tally:
+    """Which images are done, failed or open, by the receipts of all processes."""
+
+    OPEN, DONE, FAILED = 0, 1, 2
+
+    def __init__(self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path) -> None:
+        self.plan = plan
+        self.receipts = receipts
+        self.settings = settings
+        self.index = {item.path: i for i, item in enumerate(plan.items)}
+        self.state = bytearray(len(plan.items))
+        self.computed = 0
+        self.computed_pixels = 0
+        self.total_pixels = sum(item.pixels for item in plan.items)
+        receipts.refresh()
+        for i, item in enumerate(plan.items):
+            receipt = receipts.by_path.get(item.path)
+            if receipt and self._proves(receipt, item) and is_there(destination, receipt):
+                self.state[i] = self.DONE
+        self.open_pixels_at_start = sum(
+            item.pixels for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN
+        )
+        self.done_at_start = self.count(self.DONE)
+
+    def refresh(self) -> None:
+        """Take in what all processes have recorded since."""
+        for receipt in self.receipts.refresh():
+            i = self.index.get(receipt.path)
+            if i is None:
+                continue
+            if self._proves(receipt, self.plan.items[i]):
+                if self.state[i] != self.DONE:
+                    self.computed += 1
+                    self.computed_pixels += receipt.pixels
+                self.state[i] = self.DONE
+            elif receipt.status == "failed" and receipt.settings == self.settings:
+                self.state[i] = self.FAILED
+
+    def count(self, state: int) -> int:
+        return self.state.count(state)
+
+    def _proves(self, receipt: Receipt, item: Item) -> bool:
+        """Whether the output was made of this very input with these settings."""
+        return (
+            receipt.status == "done"
+            and receipt.settings == self.settings
+            and receipt.output == item.output
+            and receipt.input_bytes == item.size
+            and receipt.input_mtime_ns == item.mtime_ns
+        )
+
+    def failures(self) -> Iterator[Receipt]:
+        """The receipts of what has failed, in the order of the plan."""
+        for item, state in zip(self.plan.items, self.state, strict=True):
+            if state == self.FAILED:
+                yield self.receipts.by_path[item.path]
+
+    def report(self, *, seconds: float) -> UpscaleReport:
+        known = (self.receipts.by_path.get(item.path) for item in self.plan.items)
+        return UpscaleReport(
+            images=len(self.plan.items),
+            done=self.count(self.DONE),
+            failed=self.count(self.FAILED),
+            computed=self.computed,
+            megapixels=self.computed_pixels / 1e6,
+            seconds=seconds,
+            notes=sum(1 for receipt in known if receipt and receipt.status == "done" and receipt.notes),
+            links_not_followed=self.plan.skipped_links,
+        )
+
+
+def is_there(destination: Path, receipt: Receipt) -> bool:
+    """Whether the output that a receipt speaks of is there, as long as it says."""
+    try:
+        return (destination / receipt.output).stat().st_size == receipt.output_bytes
+    except OSError:
+        return False
+
+
+def write_summary(
+    destination: Path, report: UpscaleReport, tally: Tally, worker: Worker, *, source: Path
+) -> None:
+    """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end."""
+    with whole_file(destination / "failures.jsonl", scratch=worker.scratch) as temporary:
+        lines = (json.dumps({"path": r.path, "reason": r.reason}) + "\n" for r in tally.failures())
+        temporary.write_text("".join(lines))
+    rate = report.computed / report.seconds if report.computed else 0.0
+    summary = {
+        "srdist_version": __version__,
+        "source": str(source),
+        "settings": tally.settings,
+        "images": report.images,
+        "done": report.done,
+        "failed": report.failed,
+        "computed": report.computed,
+        "seconds": round(report.seconds, 3),
+        "images_per_s": round(rate, 3),
+        "megapixels_per_s": round(report.megapixels / report.seconds, 4) if report.computed else 0.0,
+        "with_notes": report.notes,
+        "links_not_followed": list(report.links_not_followed),
+    }
+    with whole_file(destination / "summary.json", scratch=worker.scratch) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
