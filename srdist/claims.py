@@ -251,6 +251,14 @@ def _start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def process_began() -> float:
+    """When this process started, in seconds since 1970; ranks of one launch start together, whatever they load first."""
+    ticks = _start_time(os.getpid())
+    if ticks is None:
+        return time.time()
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _parse(line: bytes) -> Receipt | None:
     try:
         fields = json.loads(line)

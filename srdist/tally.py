@@ -22,7 +22,7 @@ class UpscaleReport:
     """Outputs that are there, from this run or an earlier one."""
     failed: int
     computed: int
-    """Outputs made since this process began, by all processes."""
+    """Outputs made since the job began, by all processes."""
     megapixels: float
     """Of the inputs of `computed`."""
     seconds: float
@@ -36,40 +36,49 @@ class Tally:
 
     OPEN, DONE, FAILED = 0, 1, 2
 
-    def __init__(self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path) -> None:
+    def __init__(
+        self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, since: float
+    ) -> None:
+        """Read all receipts, and look for the outputs that they speak of.
+
+        Args:
+            since: when this job began, in seconds since 1970: what failed before is tried again.
+        """
         self.plan = plan
         self.receipts = receipts
         self.settings = settings
+        self.since = since
         self.index = {item.path: i for i, item in enumerate(plan.items)}
         self.state = bytearray(len(plan.items))
         self.computed = 0
         self.computed_pixels = 0
         self.total_pixels = sum(item.pixels for item in plan.items)
         receipts.refresh()
-        for i, item in enumerate(plan.items):
+        for item in plan.items:
             receipt = receipts.by_path.get(item.path)
-            if receipt and self._proves(receipt, item) and is_there(destination, receipt):
-                self.state[i] = self.DONE
-        self.open_pixels_at_start = sum(
-            item.pixels for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN
-        )
-        self.done_at_start = self.count(self.DONE)
+            if receipt and (receipt.status != "done" or is_there(destination, receipt)):
+                self._take(receipt)
+        open_items = (item for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN)
+        self.open_pixels_at_start = self.computed_pixels + sum(item.pixels for item in open_items)
 
     def refresh(self) -> None:
         """Take in what all processes have recorded since."""
         for receipt in self.receipts.refresh():
-            i = self.index.get(receipt.path)
-            if i is None:
-                continue
-            if self._proves(receipt, self.plan.items[i]):
-                if self.state[i] != self.DONE:
-                    self.computed += 1
-                    self.computed_pixels += receipt.pixels
-                self.state[i] = self.DONE
-            elif receipt.status == "failed" and receipt.settings == self.settings:
-                self.state[i] = self.FAILED
+            if receipt.path in self.index:
+                self._take(receipt)
+
+    def _take(self, receipt: Receipt) -> None:
+        i = self.index[receipt.path]
+        if self._proves(receipt, self.plan.items[i]):
+            if self.state[i] != self.DONE and receipt.time >= self.since:
+                self.computed += 1
+                self.computed_pixels += receipt.pixels
+            self.state[i] = self.DONE
+        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
+            self.state[i] = self.FAILED
 
     def count(self, state: int) -> int:
+        """Images in a state."""
         return self.state.count(state)
 
     def _proves(self, receipt: Receipt, item: Item) -> bool:

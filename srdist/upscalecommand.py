@@ -12,13 +12,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from srdist.claims import share_of
+from srdist.claims import process_began, share_of
 from srdist.errors import UserError
 from srdist.filetree import refuse_overlap
 from srdist.photo import OutputFormat
+from srdist.pipeline import Output
 from srdist.tally import Tally, UpscaleReport
 from srdist.tiling import Enlarger, pick_device
-from srdist.upscale import Output, digest_of, is_single_file, upscale_file, upscale_tree
+from srdist.upscale import digest_of, is_single_file, upscale_file, upscale_tree
 from srdist.weightfile import load_weights
 
 
@@ -60,6 +61,7 @@ def run(
             share=share,
             threads=_threads(),
             show=bar.show,
+            began=process_began(),
         )
     if main:
         click.echo(describe(report, destination, scale=info.network.scale))
