@@ -41,3 +41,18 @@ test: setup ## Run the whole test suite, the slow part too
 .PHONY: test-fast
 test-fast: setup ## Run the test suite without its slow part
 	$(BIN)/python -m pytest -m 'not slow'
+
+# `make shards` bare packs the demo set, and again only when its recipe or its script changed.
+.PHONY: shards
+shards: setup ## Pack a set: SET=demo|celeba|folder|general IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
+ifeq ($(SET),demo)
+	@$(MAKE) --no-print-directory shards/demo/manifest.json
+else
+	@test -n "$(IMAGES)" || { echo "make shards SET=$(SET): give the folder of the images: IMAGES=DIR" >&2; exit 2; }
+	$(if $(wildcard shards/$(SET)/cut_tiles.py),$(BIN)/python shards/$(SET)/cut_tiles.py "$(IMAGES)" shards/$(SET)/tiles)
+	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(if $(wildcard shards/$(SET)/cut_tiles.py),shards/$(SET)/tiles,$(IMAGES))" --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
+endif
+
+shards/demo/manifest.json: shards/demo/recipe.yaml shards/demo/cut_tiles.py
+	$(BIN)/python shards/demo/cut_tiles.py shards/demo/tiles
+	$(BIN)/srdist pack shards/demo/recipe.yaml --images shards/demo/tiles --out shards/demo $(ARGS)

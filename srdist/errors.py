@@ -1,4 +1,12 @@
-"""What a user did or met, in one line: the command line prints it and exits, without a traceback."""
+"""What a user did or met, in one line: printed without a traceback, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -14,3 +22,40 @@ class WorkError(UserError):
     """The call was right, but something in the work failed or was skipped: exit code 1."""
 
     exit_code = 1
+
+
+_ADVICE = {
+    errno.ENOSPC: ": free some room and run the same command again",
+    errno.EDQUOT: ": free some room and run the same command again",
+    errno.EACCES: ": check the owner and mode of the file or folder",
+    errno.EROFS: ": choose a folder that can be written to",
+}
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn a UserError, an operating system's error or an interrupt into one line on stderr and an exit code.
+
+    Under a launcher the first rank of each machine speaks for it: what one rank meets is raised on all of them.
+    """
+    try:
+        yield
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`srdist ... | head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror}{_ADVICE.get(error.errno, '')}", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"srdist: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(exit_code)

@@ -1,11 +1,14 @@
 """PSNR, SSIM and RMSE of images, each in one place and with every option named.
 
-The SR literature's protocol (README of the benchmark tables since SRCNN): luma in 16..235 of 8-bit images,
+The SR literature's protocol (that of the benchmark tables since SRCNN): luma in 16..235 of 8-bit images,
 `border = scale` pixels shaved, SSIM of Wang et al. 2004 with an 11x11 Gaussian of sigma 1.5 on the region where
-the window lies inside the image; then the mean over images.
+the window lies inside the image; then the mean over images. Sums are float64, and are taken in bands of rows,
+so that an image of any size is scored in bounded memory.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,54 +19,98 @@ from srdist.imaging import luma
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+_BAND_PIXELS = 1 << 21
 
 
 def shave(images: Tensor, border: int) -> Tensor:
-    """Cut `border` pixels from each side of [..., h, w]; refuses to leave nothing."""
+    """Cut `border` pixels from each side of [..., h, w]; nothing is left of a side of 2 * border or less."""
     height, width = images.shape[-2:]
-    if min(height, width) <= 2 * border:
-        raise ValueError(f"image of {height}x{width} has nothing left inside a border of {border}")
-    return images[..., border : height - border, border : width - border]
+    return images[..., border : max(border, height - border), border : max(border, width - border)]
 
 
 def psnr_y(
     sr_u8: UInt8[Tensor, "n 3 h w"], hr_u8: UInt8[Tensor, "n 3 h w"], *, border: int
 ) -> Float[Tensor, " n"]:
-    """PSNR of the luma, in dB with peak 255, per image; infinite for equal images."""
-    return psnr(shave(luma(sr_u8), border), shave(luma(hr_u8), border), peak=255.0)
+    """PSNR of the luma, in dB with peak 255, per image; infinite for equal images, NaN where the border leaves nothing."""
+    sr_u8, hr_u8 = _same_size(shave(sr_u8, border), shave(hr_u8, border))
+    squares = sr_u8.new_zeros(sr_u8.shape[0], dtype=torch.float64)
+    for rows in _bands(sr_u8, overlap=0):
+        squares += (luma(sr_u8[..., rows, :]) - luma(hr_u8[..., rows, :])).square().flatten(1).sum(1)
+    return _decibels(squares / (sr_u8.shape[-2] * sr_u8.shape[-1]), peak=255.0)
 
 
 def psnr(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float) -> Float[Tensor, " n"]:
-    """Peak signal-to-noise ratio in dB, per image, of values whose range is 0..`peak`."""
-    mean_square = (a.double() - b.double()).square().flatten(1).mean(1)
-    return 10 * torch.log10(peak**2 / mean_square)
+    """Peak signal-to-noise ratio in dB, per image, of values whose range is 0..`peak`; infinite for equal images."""
+    return _decibels((a.double() - b.double()).square().flatten(1).mean(1), peak=peak)
 
 
 def ssim_y(
     sr_u8: UInt8[Tensor, "n 3 h w"], hr_u8: UInt8[Tensor, "n 3 h w"], *, border: int
 ) -> Float[Tensor, " n"]:
     """SSIM of the luma, per image; NaN where the shaved image is smaller than the 11x11 window."""
-    return ssim(shave(luma(sr_u8), border), shave(luma(hr_u8), border), peak=255.0)
+    sr_u8, hr_u8 = _same_size(shave(sr_u8, border), shave(hr_u8, border))
+    total = sr_u8.new_zeros(sr_u8.shape[0], dtype=torch.float64)
+    windows = _windows(sr_u8)
+    if windows == 0:
+        return total / 0
+    for rows in _bands(sr_u8, overlap=SSIM_WINDOW - 1):
+        index = _ssim_map(luma(sr_u8[..., rows, :]), luma(hr_u8[..., rows, :]), peak=255.0)
+        total += index.flatten(1).sum(1)
+    return total / windows
 
 
 def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float) -> Float[Tensor, " n"]:
-    """Structural similarity (Wang et al., TIP 2004), per image: K1 0.01, K2 0.03, valid region only."""
-    if min(a.shape[-2:]) < SSIM_WINDOW:
+    """Structural similarity (Wang et al., TIP 2004), per image: K1 0.01, K2 0.03, valid region only; NaN where that is empty."""
+    if _windows(a) == 0:
         return torch.full((a.shape[0],), torch.nan, dtype=torch.float64, device=a.device)
-    a, b = a.double().unsqueeze(1), b.double().unsqueeze(1)
+    return _ssim_map(a.double(), b.double(), peak=peak).flatten(1).mean(1)
+
+
+def rmse(sr_u8: UInt8[Tensor, "n 3 h w"], hr_u8: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """Root mean square error over RGB in [0, 1], per image, without a border: the seed's figure."""
+    sr_u8, hr_u8 = _same_size(sr_u8, hr_u8)
+    squares = sr_u8.new_zeros(sr_u8.shape[0], dtype=torch.int64)
+    for rows in _bands(sr_u8, overlap=0):
+        difference = sr_u8[..., rows, :].int() - hr_u8[..., rows, :].int()
+        squares += difference.square_().flatten(1).sum(1)
+    return (squares.double() / sr_u8.shape[1:].numel()).sqrt() / 255
+
+
+def _same_size(sr_u8: Tensor, hr_u8: Tensor) -> tuple[Tensor, Tensor]:
+    # Broadcasting would compare a one-row image with every row of another, and give a number.
+    if sr_u8.shape != hr_u8.shape:
+        raise ValueError(f"sr is {tuple(sr_u8.shape)} and hr {tuple(hr_u8.shape)}: only equals compare")
+    return sr_u8, hr_u8
+
+
+def _decibels(mean_square: Float[Tensor, " n"], *, peak: float) -> Float[Tensor, " n"]:
+    return 10 * torch.log10(peak**2 / mean_square)
+
+
+def _windows(images: Tensor) -> int:
+    height, width = images.shape[-2:]
+    return max(0, height - SSIM_WINDOW + 1) * max(0, width - SSIM_WINDOW + 1)
+
+
+def _bands(images: Tensor, *, overlap: int) -> Iterator[slice]:
+    """Slices of rows that cover [n, ..., h, w], each with `overlap` rows more, of about _BAND_PIXELS together."""
+    height, width = images.shape[-2:]
+    step = max(1, _BAND_PIXELS // max(1, images.shape[0] * width))
+    for top in range(0, height - overlap, step):
+        yield slice(top, min(height, top + step + overlap))
+
+
+def _ssim_map(
+    a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float
+) -> Float[Tensor, "n 1 H W"]:
+    a, b = a.unsqueeze(1), b.unsqueeze(1)
     mean_a, mean_b = _blur(a), _blur(b)
     variance_a = _blur(a * a) - mean_a * mean_a
     variance_b = _blur(b * b) - mean_b * mean_b
     covariance = _blur(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     index = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    index /= (mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2)
-    return index.flatten(1).mean(1)
-
-
-def rmse(sr_u8: UInt8[Tensor, "n 3 h w"], hr_u8: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-    """Root mean square error over RGB in [0, 1], per image, without a border: the seed's figure."""
-    return ((sr_u8.double() - hr_u8.double()) / 255).square().flatten(1).mean(1).sqrt()
+    return index / ((mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2))
 
 
 def _blur(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

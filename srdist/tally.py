@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from srdist import __version__
 from srdist.claims import Receipt, Receipts, Worker
+from srdist.errors import UserError
 from srdist.filetree import Item, Plan
+from srdist.photo import OutputFormat
 from srdist.wholefile import whole_file
 
 
@@ -29,6 +31,30 @@ class UpscaleReport:
     notes: int
     """Outputs that do not hold all of their input (further frames, transparency): see `notes` in the receipts."""
     links_not_followed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a folder of outputs is made of: kept in it, so that a look at the folder alone tells how far it is."""
+
+    source: str
+    """SRC, absolute."""
+    format: OutputFormat | None
+    settings: str
+
+
+def write_job(state: Path, job: Job, worker: Worker) -> None:
+    """Keep `job` in the state folder."""
+    with whole_file(state / "job.json", scratch=worker.scratch) as temporary:
+        temporary.write_text(json.dumps(asdict(job)) + "\n")
+
+
+def read_job(state: Path) -> Job:
+    """The job that was last begun in this state folder; a UserError where there is none."""
+    try:
+        return Job(**json.loads((state / "job.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{state.parent}: no upscale job has been begun here") from error
 
 
 class Tally:

@@ -23,7 +23,7 @@ from srdist.filetree import list_inputs, make_plan, refuse_overlap
 from srdist.imaging import UnreadableImageError
 from srdist.photo import WRITABLE, probe_size
 from srdist.pipeline import Output, Pipeline
-from srdist.tally import Tally, UpscaleReport, write_summary
+from srdist.tally import Job, Tally, UpscaleReport, write_job, write_summary
 from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file
 
@@ -90,6 +90,7 @@ def upscale_tree(
         settings = hashlib.sha256(
             json.dumps([PIXELS_VERSION, weights_digest, output.format, output.quality]).encode()
         ).hexdigest()[:16]
+        write_job(state, Job(str(source.resolve()), output.format, settings), worker)
         tally = Tally(
             plan, Receipts(state / "receipts"), settings=settings, destination=destination, since=began
         )

@@ -1,7 +1,7 @@
 """A network as one file: safetensors with the metadata that upscaling and evaluation need, and nothing else.
 
 The metadata are strings, as the format has it (https://github.com/huggingface/safetensors): `srdist` (format
-version), `network` (JSON of the config's model section), `kernel` (that LR was made with in training),
+version), `network` (JSON of the config's model section), `scale`, `kernel` (that LR was made with in training),
 `manifest_id`, `step`, `srdist_version`.
 """
 
@@ -44,16 +44,30 @@ class WeightsInfo:
 
 def save_weights(path: Path, tensors: dict[str, Tensor], info: WeightsInfo) -> None:
     """Write a whole safetensors file."""
+    write_bytes(path, pack_weights(tensors, info))
+
+
+def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
+    """The bytes of a safetensors file."""
     metadata = {
         "srdist": FORMAT,
         "network": info.network.model_dump_json(),
+        "scale": str(info.network.scale),
         "kernel": info.kernel,
         "manifest_id": info.manifest_id,
         "step": str(info.step),
         "srdist_version": __version__,
     }
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata))
+    return _ordered(save(plain, metadata))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in an order that varies."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
@@ -136,12 +150,16 @@ def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
         raise UserError(
             f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {sorted(tensors)}"
         )
-    network = ModelConfig(
-        scale=2,
-        kernels=tuple(shape[2] for shape in shapes),
-        widths=tuple(shape[0] for shape in shapes[:-1]),
-        residual=False,
-        pre_kernel="bilinear",
-        last_relu=True,
-    )
+    try:
+        network = ModelConfig(
+            scale=2,
+            kernels=tuple(shape[2] for shape in shapes),
+            widths=tuple(shape[0] for shape in shapes[:-1]),
+            residual=False,
+            pre_kernel="bilinear",
+            last_relu=True,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise UserError(f"{path}: not the seed's network: {reasons}") from error
     return {name: tensor.float() for name, tensor in tensors.items()}, WeightsInfo(network, "bilinear", "", 0)

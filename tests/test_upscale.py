@@ -253,6 +253,21 @@ def test_a_single_image_goes_into_a_folder_or_a_file(
     assert again.stderr == f"srdist: {tmp_path / 'large.jpg'}: exists already; --overwrite replaces it\n"
 
 
+def test_the_status_of_a_job_is_told_from_its_folder(tree: Path, tmp_path: Path, weights: Path) -> None:
+    dst = tmp_path / "dst"
+    go(tree, dst, weights)
+    Image.new("RGB", (9, 9)).save(tree / "later.png")
+    told = CliRunner().invoke(main, ["upscale", "--status", str(dst)])
+    assert told.exit_code == 1
+    assert told.output.splitlines()[:2] == [f"{dst}: 24 of 26 images done, 1 failed, 1 to do", "0 processes at work"]
+    assert "failed: a/broken.jpg" in told.output
+    (tree / "a" / "broken.jpg").unlink()
+    go(tree, dst, weights)
+    assert CliRunner().invoke(main, ["upscale", "--status", str(dst)]).exit_code == 0
+    nothing = CliRunner().invoke(main, ["upscale", "--status", str(tree)])
+    assert nothing.stderr == f"srdist: {tree}: no upscale job has been begun here\n"
+
+
 def refused(*command: str | Path) -> str:
     """What a refused call prints: one line, no traceback, nothing on standard output."""
     result = CliRunner().invoke(main, ["upscale", *map(str, command)])
@@ -333,13 +348,13 @@ def launch_alone(tree: Path, dst: Path, weights: Path, rank: int) -> subprocess.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [3])
+@pytest.mark.parametrize("rounds", [2])
 def test_after_kills_at_random_a_rerun_makes_exactly_what_is_missing(
     tmp_path: Path, photos: dict[str, np.ndarray], rounds: int
 ) -> None:
     source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
     source.mkdir()
-    for k in range(60):
+    for k in range(40):
         Image.fromarray(photos["coffee"][k * 4 : k * 4 + 60, k * 6 : k * 6 + 70]).save(
             source / f"{k:02d}.png"
         )
@@ -377,7 +392,7 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
         )
     dst = tmp_path / "dst"
     kills = 0
-    while sum(done_lines(dst).values()) < 30:
+    while sum(done_lines(dst).values()) < 22:
         processes = [launch_alone(source, dst, weights, rank) for rank in range(2)]
         before = sum(done_lines(dst).values())
         while sum(done_lines(dst).values()) < before + 5 and any(p.poll() is None for p in processes):
@@ -387,7 +402,7 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
             process.wait()
         kills += 1
     assert kills >= 2
-    assert go(source, dst, weights).done == 40
+    assert go(source, dst, weights).done == 30
     assert set(done_lines(dst).values()) == {1}
     assert [path.name for path in (dst / ".srdist" / "workers").iterdir()] == []
     assert not [path for path in dst.rglob("*") if ".tmp" in path.name]

@@ -1,0 +1,172 @@
+"""What a network is evaluated on: a folder of HR images, HR and LR folders, or packed shards in; named LR, HR pairs out.
+
+Apart from the scoring because only this file knows where pairs come from. Images that cannot be used come out as
+a `Failure`, in their place; the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from srdist.config import Kernel
+from srdist.data.shards import ShardIndex
+from srdist.data.stream import eval_stream
+from srdist.errors import UserError
+from srdist.imaging import IMAGE_SUFFIXES, UnreadableImageError, decode_rgb, mod_crop, resize_u8
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPair:
+    """A batch of LR and HR images, and what they are called."""
+
+    names: tuple[str, ...]
+    lr: UInt8[Tensor, "n 3 h w"]
+    hr: UInt8[Tensor, "n 3 H W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairFile:
+    """One HR file, its name in the table, and the LR file that belongs to it (None: LR is made)."""
+
+    name: str
+    hr: Path
+    lr: Path | None
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files under `folder`, sorted by path, known by their suffix; names that start with a dot are left out.
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: {'is a file' if folder.exists() else 'no such folder'}, expected a folder of images"
+        )
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    images = sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        others = f"{len(found)} other files" if found else "empty"
+        raise UserError(
+            f"{folder}: no image in it ({others}); looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return images
+
+
+def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:
+    """Which files belong together: LR files by the HR file's relative path, else by name up to x2, _LR, _HR and the suffix.
+
+    Raises:
+        UserError: a folder without images, or two LR files that an HR image could mean.
+    """
+    hr_files = find_images(hr)
+    if lr is None:
+        return [PairFile(path.relative_to(hr).as_posix(), path, None) for path in hr_files], []
+    by_path: dict[str, Path] = {}
+    by_stem: dict[str, list[Path]] = {}
+    for path in find_images(lr):
+        relative = path.relative_to(lr)
+        by_path[relative.as_posix()] = path
+        by_stem.setdefault(_bare(relative, scale), []).append(path)
+    pairs, failures = [], []
+    for path in hr_files:
+        relative = path.relative_to(hr)
+        name = relative.as_posix()
+        candidates = [by_path[name]] if name in by_path else by_stem.get(_bare(relative, scale), [])
+        if len(candidates) > 1:
+            raise UserError(f"{path}: two LR images fit it: {candidates[0]} and {candidates[1]}")
+        if candidates:
+            pairs.append(PairFile(name, path, candidates[0]))
+        else:
+            failures.append(Failure(name, f"no LR image of this name in {lr}"))
+    return pairs, failures
+
+
+def _bare(relative: Path, scale: int) -> str:
+    """The relative path without what test sets append: babyx2.png, 0001x2.png, img_001_SRF_2_LR.png."""
+    stem = re.sub(r"[_-](?:HR|LR|GT)$", "", relative.stem, flags=re.IGNORECASE)
+    stem = re.sub(rf"(?:[_-]?x{scale}|_SRF_{scale})$", "", stem, flags=re.IGNORECASE)
+    return (relative.parent / stem).as_posix()
+
+
+def is_packed(place: str) -> bool:
+    """Whether `place` is a set of shards (or an fsspec URL, which only such a set can be)."""
+    return "://" in place or Path(place, "manifest.json").is_file()
+
+
+def shard_pairs(
+    folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
+) -> tuple[int, Iterator[NamedPair]]:
+    """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
+
+    The pixels of a batch hold until the next one is asked for.
+    """
+    index = ShardIndex.open(folder, split)
+    stream = eval_stream(index, scale=scale, kernel=kernel, rank=rank, world=world, batch=batch, workers=1)
+    pairs = (NamedPair(tuple(index.key(int(i)) for i in pair.ids), pair.lr, pair.hr) for pair in stream)
+    return len(range(rank, len(index), world)), pairs
+
+
+def folder_pairs(
+    hr: Path, lr: Path | None, *, scale: int, kernel: Kernel | None, rank: int, world: int
+) -> tuple[int, Iterator[NamedPair | Failure]]:
+    """This rank's part of the image files under `hr`: how many, and each as a batch of one or as a failure."""
+    files, failures = plan_pairs(hr, lr, scale=scale)
+    mine = files[rank::world]
+    missing = failures if rank == 0 else []
+    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, kernel=kernel))
+
+
+def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> Iterator[NamedPair | Failure]:
+    """Decode each pair; HR is cropped to a multiple of `scale`, and where there is no LR file `kernel` makes LR."""
+    for file in files:
+        try:
+            yield read_pair(file, scale=scale, kernel=kernel)
+        except (UnreadableImageError, OSError) as error:
+            yield Failure(
+                file.name, error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            )
+
+
+def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
+    """Decode one pair; the errors name the LR file, not the HR file, which the caller knows."""
+    whole = decode_rgb(file.hr.read_bytes()).unsqueeze(0)
+    hr = mod_crop(whole, scale)
+    height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
+    if not (height and width):
+        raise UnreadableImageError(f"{_size(whole)} pixels, smaller than the scale {scale}")
+    if file.lr is None:
+        assert kernel is not None
+        return NamedPair((file.name,), resize_u8(hr, height=height, width=width, kernel=kernel), hr)
+    try:
+        lr = decode_rgb(file.lr.read_bytes()).unsqueeze(0)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"LR image {file.lr}: {error}") from error
+    if lr.shape[-2:] != (height, width):
+        raise UnreadableImageError(
+            f"LR image {file.lr} has {_size(lr)} pixels, expected {width}x{height} (HR {_size(whole)} at scale {scale})"
+        )
+    return NamedPair((file.name,), lr, hr)
+
+
+def _size(image: Tensor) -> str:
+    return f"{image.shape[-1]}x{image.shape[-2]}"

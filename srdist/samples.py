@@ -1,0 +1,54 @@
+"""The sample grid of a run: rows of LR | bicubic | SR | HR, as one picture that a person can judge."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from srdist.imaging import to_pillow
+from srdist.metrics import psnr_y
+
+CELL = 436
+"""Pixels that the longer side of a cell has at least, where whole-number enlargement allows."""
+_GAP, _TITLE, _CAPTION = 6, 28, 22
+
+Row = tuple[UInt8[Tensor, "3 h w"], UInt8[Tensor, "3 H W"], UInt8[Tensor, "3 H W"], UInt8[Tensor, "3 H W"]]
+"""LR, bicubic, SR and HR of one image."""
+
+
+def draw_grid(rows: list[Row], *, title: str) -> Image.Image:
+    """Draw the rows, each image enlarged by a whole number without smoothing, PSNR-Y under each."""
+    cells = [_row_cells(row) for row in rows]
+    width = max(sum(image.width + _GAP for image, _ in row) for row in cells) + _GAP
+    heights = [max(image.height for image, _ in row) + _CAPTION + _GAP for row in cells]
+    sheet = Image.new("RGB", (width, _TITLE + sum(heights)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, 5), title, fill="black", font=ImageFont.load_default(size=16))
+    font = ImageFont.load_default(size=14)
+    top = _TITLE
+    for row, height in zip(cells, heights, strict=True):
+        left = _GAP
+        for image, caption in row:
+            sheet.paste(image, (left, top))
+            pen.text((left, top + image.height + 2), caption, fill="black", font=font)
+            left += image.width + _GAP
+        top += height
+    return sheet
+
+
+def _row_cells(row: Row) -> list[tuple[Image.Image, str]]:
+    lr, bicubic, sr, hr = row
+    height, width = hr.shape[-2:]
+    times = max(1, round(CELL / max(height, width)))
+    size = (width * times, height * times)
+    border = max(1, round(height / lr.shape[-2]))
+
+    def caption(name: str, image: UInt8[Tensor, "3 H W"]) -> str:
+        score = psnr_y(torch.stack([image]), torch.stack([hr]), border=border).item()
+        return f"{name}  {score:.2f} dB"
+
+    captions = ("LR", caption("bicubic", bicubic), caption("SR", sr), "HR")
+    images = (to_pillow(image).resize(size, Image.Resampling.NEAREST) for image in row)
+    return list(zip(images, captions, strict=True))

@@ -1,0 +1,46 @@
+"""A request to stop: SIGTERM, SIGINT, SIGUSR1 or a file STOP in the run folder set a flag, and nothing more.
+
+The training loop looks at the flag at step boundaries, agrees on it with the other ranks and saves. Installed
+before torch is imported, so that a signal during start-up is not lost; this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+_received: list[str] = []
+_PR_SET_PDEATHSIG = 1
+_LAUNCHERS = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"}
+"""Variables that torchrun and accelerate launch leave to what they start."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def install() -> None:
+    """Let the stop signals set the flag instead of ending the process; a second SIGINT interrupts at once."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _note)
+    if sys.platform == "linux" and os.environ.keys() & _LAUNCHERS:
+        # A launcher that is killed cannot end its ranks: the kernel sends them SIGTERM, and they save.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def requested(run: Path | None = None) -> str | None:
+    """What asked this process to stop ("SIGTERM", "STOP file"), or None."""
+    if _received:
+        return _received[0]
+    if run is not None and (run / "STOP").exists():
+        return "STOP file"
+    return None
+
+
+def _note(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGINT and signal.Signals(number).name in _received:
+        # Pressed twice: the user does not want to wait for the save.
+        raise KeyboardInterrupt
+    _received.append(signal.Signals(number).name)

@@ -1,0 +1,77 @@
+"""The door for `accelerate launch srdist/train.py` and `srdist train`: reads the config, lets the Trainer fit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # A script's own folder comes first on the path, where our modules would hide others of the same name.
+    sys.path[:] = [
+        entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent
+    ]
+
+import click
+
+from srdist import stopping
+from srdist.errors import UserError, told_in_one_line
+
+DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
+
+
+@click.command(
+    name="train", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), help="Config of the run; default the demo's."
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the config."
+)
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="Run folder; default runs/ and the config's name."
+)
+@click.option("--quiet", is_flag=True, help="No lines on the console but warnings.")
+def command(config_path: Path | None, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
+    """Train a network, or go on where the run folder stands.
+
+    On one process; on several: accelerate launch --config_file launch/FILE.yaml srdist/train.py with the same options.
+    """
+    stopping.install()
+    train(config_path, overrides, run=run, quiet=quiet)
+
+
+def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | None, quiet: bool) -> None:
+    """Train, or resume where the run folder stands; UserError for what is wrong with the call."""
+    from srdist.config import load
+
+    if config_path is None:
+        config_path = _default_config()
+        if not quiet and os.environ.get("RANK", "0") == "0":
+            print(
+                f"no --config given: the demo, {DEFAULT_CONFIG} on shards/demo "
+                "(others: make shards SET=NAME, then --config configs/NAME.yaml)",
+                flush=True,
+            )
+    config = load(config_path, overrides)
+
+    # torch and accelerate take seconds to import: a misspelt field is told before.
+    from srdist.trainer import Trainer
+
+    with Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer:
+        trainer.fit()
+
+
+def _default_config() -> Path:
+    for path in (DEFAULT_CONFIG, Path(__file__).parents[1] / DEFAULT_CONFIG):
+        if path.is_file():
+            return path
+    raise UserError(f"{DEFAULT_CONFIG}: no such file here; name a config with --config")
+
+
+if __name__ == "__main__":
+    # Before the imports that take seconds: a signal in the meantime is not lost.
+    stopping.install()
+    with told_in_one_line():
+        command()

@@ -1,0 +1,441 @@
+"""The one training loop: shards in, a run folder with checkpoints, weights, metrics and samples out.
+
+A step is: fetch, agree with the other ranks to go on, forward and backward, guarded optimizer step. Everything
+else (log line, validation, checkpoint) happens at step boundaries, on all ranks alike.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+import torch
+
+from srdist import checkpoint, ranks, runfolder, stopping
+from srdist.config import Config, dump, parse
+from srdist.data.proof import EpochProof
+from srdist.data.shards import BadSample, ShardIndex
+from srdist.data.stream import Pair, TrainStream
+from srdist.device import configure_threads, environment, memory_mb, open_accelerator, split_batch
+from srdist.errors import WorkError
+from srdist.learner import Learner
+from srdist.model import build
+from srdist.optimize import learning_rate
+from srdist.runlog import RunLog
+from srdist.trace import StepValues, Trace
+from srdist.tracking import WandbRun, wanted_mode
+from srdist.validation import Validator
+from srdist.weightfile import WeightsInfo, fit_state, load_weights, pack_weights
+from srdist.wholefile import write_bytes
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Where the run stands: plain values, the same on every rank, stored in trainer.json."""
+
+    step: int = 0
+    """Optimizer steps done, refused ones included."""
+    best_psnr_y_db: float | None = None
+    best_step: int | None = None
+    validated_step: int = 0
+    """Newest step whose validation is logged."""
+    refused_steps: int = 0
+    """Steps whose loss or gradient was not finite."""
+    refused_in_row: int = 0
+    bad_samples: int = 0
+    """Damaged samples given weight 0 so far."""
+    bad_in_epoch: int = 0
+    train_seconds: float = 0.0
+    """Seconds in the training loop, over all resumptions."""
+
+
+class Trainer:
+    """Trains the network of `config` into the folder `run`, or goes on where that run stands."""
+
+    def __init__(self, config: Config, *, run: Path, quiet: bool) -> None:
+        self.config, self.run = config, run
+        self.accelerator = open_accelerator(config.train)
+        self.world = self.accelerator.num_processes
+        configure_threads(config.train.threads)
+        self.rank_batch, self.accumulation = split_batch(
+            config.train.global_batch, world=self.world, rank_batch=config.train.rank_batch
+        )
+        self._lock: IO[str] | None = None
+        ranks.main_first(self._take_lock)
+        self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
+        self.index = ShardIndex.open(config.data.shards, config.data.train_split)
+        self.state, self.trace = TrainState(), Trace()
+        self.best: bytes | None = None
+        network = build(config.model, seed=config.train.seed)
+        if config.train.init_from is not None:
+            start, _ = load_weights(config.train.init_from)
+            fit_state(network, start.state_dict(), source=config.train.init_from)
+        self.learner = Learner(
+            network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
+        )
+        self.validator = Validator(config, device=self.accelerator.device, run=run)
+        self._since, self._wait_s, self._timed_steps = 0.0, 0.0, 0
+        self._open_run()
+
+    def fit(self) -> bool:
+        """Train to the config's last step; False if a stop was asked for and the state is saved."""
+        state, steps = self.state, self.config.train.steps
+        if state.step >= steps and state.validated_step == state.step:
+            self.log.say(f"{self.run} is already at step {state.step} of {steps}: raise train.steps to go on")
+            return True
+        stopped: str | None = None
+        with self._stream() as stream:
+            pairs = iter(stream)
+            self._since, self._wait_s, self._timed_steps = time.perf_counter(), 0.0, 0
+            while stopped is None and (state.step < steps or self._due("validate")):
+                stopped = self._validate() if self._due("validate") else self._step(pairs)
+        if stopped is not None:
+            stopped = ranks.broadcast(stopped)
+            self._save()
+            self.log.say(
+                f"stopped at step {state.step} ({stopped}), saved; the same command goes on from there"
+            )
+            self.log.row("stop", state.step, reason=stopped, train_seconds=state.train_seconds)
+            ranks.main_first(lambda: runfolder.mark_stopped(self.run, reason=stopped, step=state.step))
+            return False
+        self._save()
+        self.log.row("done", state.step, train_seconds=state.train_seconds)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish the log, leave the process group, let the run folder go."""
+        if self.log.wandb is not None:
+            self.log.wandb.artifact(self.run / "best.safetensors", name=f"{self.run.name}-best", kind="model")
+        self.log.close()
+        self.accelerator.end_training()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _step(self, pairs: Iterator[Pair]) -> str | None:
+        """One optimizer step and what is due after it; the reason if a stop was asked for instead."""
+        state, fetched = self.state, []
+        bad: list[BadSample] = []
+        for i in range(self.accumulation):
+            last = i == self.accumulation - 1
+            pair, failure = self._fetch(pairs)
+            if pair is not None:
+                fetched.append((pair.positions.clone(), pair.ids.clone()))
+                bad += pair.bad
+            if last or pair is None:
+                # Before the pass whose end waits for the other ranks: once a step, on every rank.
+                stop = self._agree_to_go_on(failure, bad)
+                if stop is not None:
+                    self.learner.abandon()
+                    return stop
+            assert pair is not None
+            self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=last)
+        told = self.learner.update(state.step, learning_rate(state.step, self.config.train))
+        state.step += 1
+        self._timed_steps += 1
+        for positions, ids in fetched:
+            self.proof.add(positions, ids)
+            self.trace.add_ids(state.step, ids)
+        self.trace.add(state.step, told)
+        self._after_step()
+        return None
+
+    def _fetch(self, pairs: Iterator[Pair]) -> tuple[Pair | None, Exception | None]:
+        begin = time.perf_counter()
+        try:
+            return next(pairs), None
+        except (WorkError, OSError) as error:
+            return None, error
+        finally:
+            self._wait_s += time.perf_counter() - begin
+
+    def _agree_to_go_on(self, failure: Exception | None, bad: list[BadSample]) -> str | None:
+        """Raise any rank's failure on all, note damaged samples, return why to stop if any rank was asked to."""
+        stop = stopping.requested(self.run if ranks.is_main() else None)
+        any_stop, any_failure, any_bad = ranks.any_rank(stop is not None, failure is not None, bool(bad))
+        if any_failure:
+            ranks.raise_everywhere(failure)
+        if any_stop:
+            return stop or "another rank was asked to stop"
+        if any_bad:
+            self._note_bad(bad)
+        return None
+
+    def _after_step(self) -> None:
+        """What is due at this step boundary, but for the validation."""
+        state, config = self.state, self.config.train
+        # A host that computes need not wait to look; a GPU is asked only at log lines.
+        if self._due("log") or self._due("checkpoint") or self.accelerator.device.type == "cpu":
+            self._judge(self.trace.flush())
+        for epoch in self.proof.finished(state.step * config.global_batch):
+            self.proof.check(epoch, ranks.reduce_sums(self.proof.take(epoch)))
+            state.bad_in_epoch = 0
+        if self._due("log"):
+            self._log_line()
+        if self._due("checkpoint") and not self._due("validate"):
+            self._save()
+
+    def _due(self, what: str) -> bool:
+        state, config = self.state, self.config.train
+        every = {
+            "log": config.log_every,
+            "validate": config.validate_every,
+            "checkpoint": config.checkpoint_every,
+        }
+        now = state.step > 0 and (state.step % every[what] == 0 or state.step == config.steps)
+        return now and (what != "validate" or state.validated_step != state.step)
+
+    # What happens at step boundaries.
+
+    def _validate(self) -> str | None:
+        """Score the weights, keep them if they are the best, save; the reason if a stop was asked for instead."""
+        state, begin = self.state, time.perf_counter()
+        weights = self.learner.weights()
+        scores = self.validator.score(weights)
+        if scores is None:
+            return stopping.requested(self.run) or "another rank was asked to stop"
+        network, bicubic = scores
+        state.validated_step = state.step
+        best = state.best_psnr_y_db is None or network.psnr_y_db > state.best_psnr_y_db
+        if best:
+            state.best_psnr_y_db, state.best_step = network.psnr_y_db, state.step
+            self.best = pack_weights(weights, self._info())
+        values = asdict(network) | {
+            f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"
+        }
+        self.log.row("val", state.step, **values)
+        gain = network.psnr_y_db - bicubic.psnr_y_db
+        self.log.say(
+            f"  validation at step {state.step}: PSNR-Y {network.psnr_y_db:.2f} dB ({gain:+.2f} over bicubic), SSIM-Y "
+            f"{network.ssim_y:.4f}, RMSE {network.rmse:.4f}, {network.images} images{', the best so far' if best else ''}"
+        )
+        ranks.main_first(lambda: self._draw(f"step {state.step}"))
+        if best or self._due("checkpoint"):
+            self._save()
+        self._since += time.perf_counter() - begin
+        return None
+
+    def _draw(self, title: str) -> None:
+        image = self.validator.grid(title=f"{self.run.name}, {title}")
+        if image is not None:
+            self.log.picture(self.state.step, image)
+
+    def _judge(self, steps: list[StepValues]) -> None:
+        """Count refused steps, name their samples, and give up after too many in a row."""
+        state, limit = self.state, self.config.train.max_bad_steps
+        for step in steps:
+            state.refused_in_row = state.refused_in_row + 1 if step.refused else 0
+            if not step.refused:
+                continue
+            state.refused_steps += 1
+            ids = ranks.gather(self.trace.ids_of(step.step)).flatten().tolist()
+            keys = [self.index.key(i) for i in ids]
+            self.log.row("refused", step.step, loss=step.loss, grad_norm=step.grad_norm, keys=keys)
+            self.log.warn(
+                f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
+            )
+            if state.refused_in_row >= limit:
+                raise WorkError(
+                    f"step {step.step}: loss or gradient not finite {limit} steps in a row (train.max_bad_steps); "
+                    f"the last good checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
+                )
+
+    def _note_bad(self, bad: list[BadSample]) -> None:
+        """List damaged samples of all ranks, and stop where they are too many."""
+        state, config = self.state, self.config.data
+        found = ranks.gather_items([asdict(sample) for sample in bad])
+        state.bad_samples += len(found)
+        state.bad_in_epoch += len(found)
+        ranks.main_first(lambda: self.log.bad_samples(self.state.step + 1, found))
+        if state.bad_in_epoch > config.max_bad_fraction * len(self.index):
+            first = found[0]
+            raise WorkError(
+                f"{state.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
+                f"{config.max_bad_fraction} (the newest: shard {first['shard']}, key {first['key']}, offset "
+                f"{first['offset']}: {first['reason']}); see {self.run}/bad_samples.jsonl, repack the set"
+            )
+
+    def _log_line(self) -> None:
+        state, config, steps = self.state, self.config.train, self.trace.steps
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        good = [step.loss for step in steps if not step.refused]
+        loss = sum(good) / len(good) if good else float("nan")
+        # After a resume the line's loss is of more steps than this process has timed.
+        images_per_s = self._timed_steps * config.global_batch / seconds
+        wait_share = min(1.0, self._wait_s / seconds)
+        rate = learning_rate(state.step - 1, config)
+        left = (config.steps - state.step) * seconds / max(1, self._timed_steps)
+        self.log.row(
+            "train",
+            state.step,
+            loss=loss,
+            loss_last=steps[-1].loss,
+            learning_rate=rate,
+            grad_norm=steps[-1].grad_norm,
+            images_per_s=images_per_s,
+            data_wait_share=wait_share,
+            memory_mb=memory_mb(self.accelerator.device),
+            refused_steps=state.refused_steps,
+            bad_samples=state.bad_samples,
+        )
+        width = len(str(config.steps))
+        self.log.say(
+            f"step {state.step:>{width}}/{config.steps}  loss {loss:.3e}  learning rate {rate:.2e}  "
+            f"{images_per_s:7.1f} images/s  waited {wait_share:.1%}  ETA {_clock(left)}"
+        )
+        state.train_seconds += seconds
+        self.trace.clear()
+        self._since, self._wait_s, self._timed_steps = now, 0.0, 0
+
+    # The run's files.
+
+    def _save(self) -> None:
+        """Write a checkpoint, last.safetensors and best.safetensors; a failure is raised on every rank."""
+        state, config = self.state, self.config.train
+        self._judge(self.trace.flush())
+        open_sums = ranks.reduce_sums(self.proof.open_sums()).tolist()
+        model, optimizer = self.learner.state()
+        trainer: dict[str, Any] = {
+            "state": asdict(state),
+            "samples_seen": state.step * config.global_batch,
+            "proof": open_sums,
+            "trace": self.trace.dump(),
+            "config": self.config.model_dump(mode="json"),
+            "manifest_id": self.index.manifest_id,
+            "world": self.world,
+            "wandb_id": self.wandb_id,
+        }
+        content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=self.best)
+        last = pack_weights(self.learner.weights(), self._info())
+
+        def write() -> None:
+            folder = self.run / "checkpoints"
+            checkpoint.write(folder, content, step=state.step)
+            self._write_weights(last)
+            checkpoint.prune(folder, keep=config.keep_checkpoints, best_step=state.best_step)
+
+        ranks.main_first(write)
+
+    def _write_weights(self, last: bytes) -> None:
+        write_bytes(self.run / "last.safetensors", last)
+        if self.best is not None:
+            write_bytes(self.run / "best.safetensors", self.best)
+
+    def _open_run(self) -> None:
+        """Find where the run stands, take that over, and tell how it goes on."""
+        found = ranks.main_first(lambda: checkpoint.newest(self.run / "checkpoints"))
+        changed: dict[str, list[Any]] = {}
+        open_sums = torch.zeros(2, dtype=torch.int64)
+        if found is not None:
+            path, saved, passed_over = found
+            for problem in passed_over:
+                self.log.warn(f"checkpoint passed over: {problem}")
+            old = parse(saved.trainer["config"], source=f"{path}/trainer.json")
+            changed = runfolder.changes(old, self.config, source=self.run)
+            runfolder.check_manifest(
+                self.index.manifest_id, trained=saved.trainer["manifest_id"], source=self.run
+            )
+            self.learner.load_state(saved.model, saved.optimizer)
+            self.state = TrainState(**saved.trainer["state"])
+            self.trace.restore(saved.trainer["trace"])
+            self.best = saved.best
+            open_sums = torch.tensor(saved.trainer["proof"], dtype=torch.int64)
+        self.proof = EpochProof(self.index, start=self.state.step * self.config.train.global_batch)
+        self.proof.restore(open_sums if ranks.is_main() else torch.zeros_like(open_sums))
+        self.wandb_id = ranks.main_first(
+            lambda: self._prepare_folder(None if found is None else found[1].trainer["wandb_id"])
+        )
+        facts = self._facts()
+        if ranks.is_main():
+            self._open_wandb(facts)
+        self.log.row("start" if found is None else "resume", self.state.step, **facts, changed=changed)
+        self.log.say(self._headline(resumed=found is not None))
+        for name, (before, after) in changed.items():
+            self.log.say(f"  {name}: {before} before, {after} now")
+
+    def _prepare_folder(self, known_id: str | None) -> str:
+        """On the first rank: bring the folder's files to where the run stands; return the W&B id."""
+        runfolder.read_stopped(self.run)
+        (self.run / "STOP").unlink(missing_ok=True)
+        self.log.forget_after(self.state.step)
+        write_bytes(self.run / "config.yaml", dump(self.config).encode())
+        if self.best is not None:
+            write_bytes(self.run / "best.safetensors", self.best)
+        return runfolder.wandb_id(self.run, candidate=known_id or secrets.token_hex(4))
+
+    def _open_wandb(self, facts: dict[str, Any]) -> None:
+        mode = wanted_mode(self.config.log.wandb)
+        if mode is None:
+            return
+        self.log.wandb = WandbRun(
+            self.run,
+            run_id=self.wandb_id,
+            mode=mode,
+            project=self.config.log.project,
+            facts=self.config.model_dump(mode="json") | facts,
+            say=self.log.warn,
+        )
+        manifest = Path(self.index.folder) / "manifest.json"
+        self.log.wandb.artifact(manifest, name=f"shards-{self.index.manifest_id[:12]}", kind="dataset")
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "world": self.world,
+            "rank_batch": self.rank_batch,
+            "accumulation": self.accumulation,
+            "manifest_id": self.index.manifest_id,
+            "train_samples": len(self.index),
+            "parameters": sum(parameter.numel() for parameter in self.learner.parameters.values()),
+            **environment(self.accelerator.device),
+        }
+
+    def _headline(self, *, resumed: bool) -> str:
+        config = self.config.train
+        ranks_said = f"{self.world} rank{'s' if self.world > 1 else ''}"
+        batch = f"{config.global_batch} = {self.world} x {self.rank_batch} x {self.accumulation} (ranks x batch x accumulation)"
+        begin = f"resumes at step {self.state.step}" if resumed else "starts"
+        return (
+            f"{self.run} {begin}: {ranks_said} on {self.accelerator.device.type}, precision {config.precision}, "
+            f"global batch {batch}, {len(self.index)} training samples, {config.steps} steps"
+        )
+
+    def _info(self) -> WeightsInfo:
+        return WeightsInfo(
+            self.config.model, self.config.data.kernel, self.index.manifest_id, self.state.step
+        )
+
+    def _take_lock(self) -> None:
+        self._lock = runfolder.lock(self.run)
+
+    def _stream(self) -> TrainStream:
+        data, config = self.config.data, self.config.train
+        return TrainStream(
+            self.index,
+            scale=self.config.model.scale,
+            kernel=data.kernel,
+            hr_patch=data.hr_patch,
+            flips=data.flips,
+            seed=config.seed,
+            order=data.order,
+            window_shards=data.window_shards,
+            global_batch=config.global_batch,
+            rank_batch=self.rank_batch,
+            rank=ranks.rank(),
+            world=self.world,
+            workers=data.workers,
+            start=self.state.step * config.global_batch,
+            on_bad_sample=data.on_bad_sample,
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

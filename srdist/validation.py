@@ -1,0 +1,95 @@
+"""Validation of a run: the validation split's scores beside bicubic, and the sample grid of its first images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from srdist import ranks, stopping
+from srdist.config import Config
+from srdist.data.shards import ShardIndex
+from srdist.data.stream import Pair, eval_stream
+from srdist.evaluation import Scores, Upscaler, baseline, score_pairs
+from srdist.imaging import to_float, to_u8
+from srdist.model import SRCNN
+from srdist.samples import Row, draw_grid
+
+_BATCH = 8
+_FEW = 64
+"""Up to this many images are read in the training process: starting workers would take longer."""
+
+
+class Validator:
+    """Scores weights on the validation split, shared out over the ranks; in fp32, as they will be used."""
+
+    def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
+        self.config, self.device, self.run = config, device, run
+        self.index = ShardIndex.open(config.data.shards, config.data.val_split)
+        self.network = SRCNN(config.model).to(device).eval()
+        self._bicubic: Scores | None = None
+        self._samples: list[tuple[Tensor, Tensor]] | None = None
+
+    def score(self, weights: dict[str, Tensor]) -> tuple[Scores, Scores] | None:
+        """Scores of the network with these weights, and of bicubic; None if a stop was asked for meanwhile.
+
+        A collective: every rank comes to the same result.
+        """
+        self.network.load_state_dict(weights)
+        bicubic = baseline("bicubic", scale=self.config.model.scale)
+        methods: dict[str, Upscaler] = {"srdist": self.network}
+        if self._bicubic is None:
+            methods["bicubic"] = bicubic
+        interrupted: list[bool] = []
+        scores = score_pairs(
+            methods, self._pairs(interrupted), scale=self.config.model.scale, device=self.device
+        )
+        if ranks.any_rank(bool(interrupted))[0]:
+            return None
+        self._bicubic = self._bicubic or scores["bicubic"]
+        return scores["srdist"], self._bicubic
+
+    @torch.inference_mode()
+    def grid(self, *, title: str) -> Image.Image | None:
+        """The sample grid with the weights last scored; None where the config wants none. For one rank alone."""
+        if self.config.log.sample_images == 0:
+            return None
+        if self._samples is None:
+            self._samples = [
+                (lr.clone(), hr.clone())
+                for pair in self._read(rank=0, world=1, limit=self.config.log.sample_images, workers=0)
+                for lr, hr in zip(pair.lr, pair.hr, strict=True)
+            ]
+        bicubic = baseline("bicubic", scale=self.config.model.scale)
+        rows: list[Row] = []
+        for lr, hr in self._samples:
+            lr_float = to_float(lr.unsqueeze(0)).to(self.device)
+            sr = to_u8(self.network(lr_float)).cpu()[0]
+            rows.append((lr, to_u8(bicubic(lr_float)).cpu()[0], sr, hr))
+        return draw_grid(rows, title=title)
+
+    def _pairs(self, interrupted: list[bool]) -> Iterator[Pair]:
+        count = self.config.train.val_images or len(self.index)
+        workers = self.config.data.workers if min(count, len(self.index)) > _FEW else 0
+        for pair in self._read(
+            rank=ranks.rank(), world=ranks.world(), limit=self.config.train.val_images, workers=workers
+        ):
+            if stopping.requested(self.run):
+                interrupted.append(True)
+                return
+            yield pair
+
+    def _read(self, *, rank: int, world: int, limit: int | None, workers: int) -> Iterator[Pair]:
+        return eval_stream(
+            self.index,
+            scale=self.config.model.scale,
+            kernel=self.config.data.kernel,
+            rank=rank,
+            world=world,
+            batch=_BATCH,
+            workers=workers,
+            limit=limit,
+        )
