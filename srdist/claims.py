@@ -170,11 +170,6 @@ class Worker:
             for older in range(generation, -1, -1):
                 self._claim_file(unit, older).unlink(missing_ok=True)
 
-    def others(self) -> list[str]:
-        """Names of the other living processes."""
-        folders = (self.folder / "workers").iterdir()
-        return sorted(path.name for path in folders if path.name != self.name and self._lives(path.name))
-
     def _claim_file(self, unit: str, generation: int) -> Path:
         return self.folder / "claims" / f"{unit}.{generation}"
 
@@ -210,6 +205,13 @@ class Worker:
                 dead = not self._lives(path.name)
             if dead:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def living(folder: Path) -> list[str]:
+    """Names of the processes at work in a folder, for one who only looks: by this machine's clock."""
+    workers = folder / "workers"
+    now = time.time()
+    return sorted(path.name for path in workers.glob("[!.]*") if lives(path, now=now))
 
 
 def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
@@ -249,6 +251,14 @@ def _start_time(pid: int) -> int | None:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def process_began() -> float:
+    """When this process started, in seconds since 1970; ranks of one launch start together, whatever they load first."""
+    ticks = _start_time(os.getpid())
+    if ticks is None:
+        return time.time()
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _parse(line: bytes) -> Receipt | None:

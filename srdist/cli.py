@@ -280,9 +280,25 @@ def compare(
     click.echo(str(out))
 
 
+def _status(context: click.Context, _option: click.Parameter, dst: Path | None) -> None:
+    if dst is not None:
+        from srdist.upscalecommand import status
+
+        context.exit(status(dst))
+
+
 @main.command()
 @click.argument("src", type=click.Path(path_type=Path))
 @click.argument("dst", type=click.Path(path_type=Path))
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    metavar="DST",
+    is_eager=True,
+    expose_value=False,
+    callback=_status,
+    help="Say how far the job in DST is, and do nothing.",
+)
 @click.option(
     "--weights",
     default="srcnn_x2",

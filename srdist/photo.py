@@ -90,7 +90,7 @@ def decode_photo(data: bytes) -> Photo:
             exif = _exif(image)
             if image.mode == "CMYK":
                 image, icc = _from_cmyk(image, icc, notes), None
-            pixels = _pixels(image)
+            pixels = _pixels(image, notes)
     except (OSError, ValueError, SyntaxError, OverflowError) as error:
         raise UnreadableImageError(f"cannot be decoded: {error}") from error
     return Photo(pixels, icc or None, exif, tuple(notes))
@@ -176,7 +176,7 @@ def _from_cmyk(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image
     return image.convert("RGB")
 
 
-def _pixels(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+def _pixels(image: Image.Image, notes: list[str]) -> UInt8[np.ndarray, "h w c"]:
     match image.mode:
         case "L" | "LA" | "RGB" | "RGBA" if "transparency" not in image.info:
             pass
@@ -192,6 +192,7 @@ def _pixels(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
             wide = np.asarray(image.convert("I"), dtype=np.int64)
             if wide.min() < 0 or wide.max() > 65535:
                 raise ValueError("32-bit integer samples, expected 8 or 16 bits")
+            notes.append("16 bits a sample reduced to 8")
             return ((wide + 128) // 257).astype(np.uint8)[..., None]
         case "F":
             raise ValueError("floating point samples, expected 8 or 16 bits")

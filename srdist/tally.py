@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from srdist import __version__
 from srdist.claims import Receipt, Receipts, Worker
+from srdist.errors import UserError
 from srdist.filetree import Item, Plan
+from srdist.photo import OutputFormat
 from srdist.wholefile import whole_file
 
 
@@ -22,7 +24,7 @@ class UpscaleReport:
     """Outputs that are there, from this run or an earlier one."""
     failed: int
     computed: int
-    """Outputs made since this process began, by all processes."""
+    """Outputs made since the job began, by all processes."""
     megapixels: float
     """Of the inputs of `computed`."""
     seconds: float
@@ -31,45 +33,78 @@ class UpscaleReport:
     links_not_followed: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a folder of outputs is made of: kept in it, so that a look at the folder alone tells how far it is."""
+
+    source: str
+    """SRC, absolute."""
+    format: OutputFormat | None
+    settings: str
+
+
+def write_job(state: Path, job: Job, worker: Worker) -> None:
+    """Keep `job` in the state folder."""
+    with whole_file(state / "job.json", scratch=worker.scratch) as temporary:
+        temporary.write_text(json.dumps(asdict(job)) + "\n")
+
+
+def read_job(state: Path) -> Job:
+    """The job that was last begun in this state folder; a UserError where there is none."""
+    try:
+        return Job(**json.loads((state / "job.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{state.parent}: no upscale job has been begun here") from error
+
+
 class Tally:
     """Which images are done, failed or open, by the receipts of all processes."""
 
     OPEN, DONE, FAILED = 0, 1, 2
 
-    def __init__(self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path) -> None:
+    def __init__(
+        self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, since: float
+    ) -> None:
+        """Read all receipts, and look for the outputs that they speak of.
+
+        Args:
+            since: when this job began, in seconds since 1970: what failed before is tried again.
+        """
         self.plan = plan
         self.receipts = receipts
         self.settings = settings
+        self.since = since
         self.index = {item.path: i for i, item in enumerate(plan.items)}
         self.state = bytearray(len(plan.items))
         self.computed = 0
         self.computed_pixels = 0
         self.total_pixels = sum(item.pixels for item in plan.items)
         receipts.refresh()
-        for i, item in enumerate(plan.items):
+        for item in plan.items:
             receipt = receipts.by_path.get(item.path)
-            if receipt and self._proves(receipt, item) and is_there(destination, receipt):
-                self.state[i] = self.DONE
-        self.open_pixels_at_start = sum(
-            item.pixels for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN
-        )
-        self.done_at_start = self.count(self.DONE)
+            if receipt and (receipt.status != "done" or is_there(destination, receipt)):
+                self._take(receipt)
+        open_items = (item for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN)
+        self.open_pixels_at_start = self.computed_pixels + sum(item.pixels for item in open_items)
 
     def refresh(self) -> None:
         """Take in what all processes have recorded since."""
         for receipt in self.receipts.refresh():
-            i = self.index.get(receipt.path)
-            if i is None:
-                continue
-            if self._proves(receipt, self.plan.items[i]):
-                if self.state[i] != self.DONE:
-                    self.computed += 1
-                    self.computed_pixels += receipt.pixels
-                self.state[i] = self.DONE
-            elif receipt.status == "failed" and receipt.settings == self.settings:
-                self.state[i] = self.FAILED
+            if receipt.path in self.index:
+                self._take(receipt)
+
+    def _take(self, receipt: Receipt) -> None:
+        i = self.index[receipt.path]
+        if self._proves(receipt, self.plan.items[i]):
+            if self.state[i] != self.DONE and receipt.time >= self.since:
+                self.computed += 1
+                self.computed_pixels += receipt.pixels
+            self.state[i] = self.DONE
+        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
+            self.state[i] = self.FAILED
 
     def count(self, state: int) -> int:
+        """Images in a state."""
         return self.state.count(state)
 
     def _proves(self, receipt: Receipt, item: Item) -> bool:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from srdist.ranks import local_rank, local_world
+from srdist.ranks import computes_on_cpu, local_rank, local_world
 
 CPU_TILE = 256
 """Side of a tile on the CPU, in LR pixels: activations of larger ones leave the caches (docs/log.md)."""
@@ -90,22 +90,36 @@ class Enlarger:
         self, images: Sequence[Shaped[np.ndarray, "h w c"]]
     ) -> list[Shaped[np.ndarray, "H W c"]]:
         """Enlarge images of one size, channel count and depth, batched as memory allows."""
-        height, width, channels = images[0].shape
-        outputs = [
-            np.empty((height * self.scale, width * self.scale, channels), image.dtype) for image in images
-        ]
+        return self._enlarge(images, 0, images[0].shape[0])
+
+    def enlarge_rows(
+        self, pixels: Shaped[np.ndarray, "h w c"], top: int, bottom: int
+    ) -> Shaped[np.ndarray, "H W c"]:
+        """Rows `top` to `bottom` of an image, enlarged; the rows outside are only looked at."""
+        return self._enlarge([pixels], top, bottom)[0]
+
+    def _enlarge(self, images: Sequence[np.ndarray], top: int, bottom: int) -> list[np.ndarray]:
+        _, width, channels = images[0].shape
+        shape = ((bottom - top) * self.scale, width * self.scale, channels)
+        outputs = [np.empty(shape, image.dtype) for image in images]
         done = 0
         while done < len(images):
             group = slice(done, done + self.batch)
-            for box in cut(Box(0, height, 0, width), tile=self.tile):
-                self._enlarge_box(images[group], outputs[group], box)
+            for box in cut(Box(top, bottom, 0, width), tile=self.tile):
+                self._enlarge_box(images[group], outputs[group], box, top)
             done = group.stop
         return outputs
 
-    def _enlarge_box(self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box) -> None:
-        """One tile of some images, into their outputs; where memory runs out, again in smaller parts."""
+    def _enlarge_box(
+        self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box, origin: int
+    ) -> None:
+        """One tile of some images, into their outputs; where memory runs out, again in smaller parts.
+
+        Args:
+            origin: the row of the images where the outputs begin.
+        """
         try:
-            self._compute(images, outputs, box)
+            self._compute(images, outputs, box, origin)
             return
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error) or not self._shrink(len(images), box):
@@ -117,7 +131,7 @@ class Enlarger:
         for start in range(0, len(images), size):
             group = slice(start, start + size)
             for part in cut(box, tile=tile):
-                self._enlarge_box(images[group], outputs[group], part)
+                self._enlarge_box(images[group], outputs[group], part, origin)
 
     def _shrink(self, batch: int, box: Box) -> bool:
         """One step down from what was tried: half the batch, half the tile, the CPU; False where none is left."""
@@ -134,7 +148,9 @@ class Enlarger:
             return False
         return True
 
-    def _compute(self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box) -> None:
+    def _compute(
+        self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box, origin: int
+    ) -> None:
         height, width, _ = images[0].shape
         s = self.scale
         wide = box.grown(self.halo, height=height, width=width)
@@ -143,7 +159,7 @@ class Enlarger:
         top, left = (box.top - wide.top) * s, (box.left - wide.left) * s
         inner = sr[:, top : top + (box.bottom - box.top) * s, left : left + (box.right - box.left) * s]
         for output, values in zip(outputs, inner.cpu().numpy(), strict=True):
-            output[box.top * s : box.bottom * s, box.left * s : box.right * s] = values
+            output[(box.top - origin) * s : (box.bottom - origin) * s, box.left * s : box.right * s] = values
 
     @torch.inference_mode()
     def _forward(self, lr: Shaped[Tensor, "n h w c"]) -> Shaped[Tensor, "n H W c"]:
@@ -193,7 +209,7 @@ class Enlarger:
 
 def pick_device() -> torch.device:
     """This rank's GPU, or the CPU with the cores of this machine shared out over its ranks."""
-    if torch.cuda.is_available():
+    if not computes_on_cpu() and torch.cuda.is_available():
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world()))
     return torch.device("cpu")

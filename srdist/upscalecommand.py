@@ -12,14 +12,19 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from srdist.claims import share_of
+from srdist.claims import Receipts, living, process_began, share_of
 from srdist.errors import UserError
-from srdist.filetree import refuse_overlap
+from srdist.filetree import list_inputs, make_plan, refuse_overlap
 from srdist.photo import OutputFormat
-from srdist.tally import Tally, UpscaleReport
+from srdist.pipeline import Output
+from srdist.ranks import is_main, local_world
+from srdist.tally import Tally, UpscaleReport, read_job
 from srdist.tiling import Enlarger, pick_device
-from srdist.upscale import Output, digest_of, is_single_file, upscale_file, upscale_tree
+from srdist.upscale import STATE, digest_of, is_single_file, upscale_file, upscale_tree
 from srdist.weightfile import load_weights
+
+RECENT_S = 60.0
+"""Time over which `--status` takes the rate."""
 
 
 def run(
@@ -60,12 +65,45 @@ def run(
             share=share,
             threads=_threads(),
             show=bar.show,
+            began=process_began(),
         )
     if main:
         click.echo(describe(report, destination, scale=info.network.scale))
         return 1 if report.failed else 0
     # The first rank's exit code is the launch's: a launcher stops all ranks as soon as one exits with another than 0.
     return 0
+
+
+def status(destination: Path) -> int:
+    """Print how far the job in DST is; 0 where all is done, else 1."""
+    state = destination / STATE
+    job = read_job(state)
+    source = Path(job.source)
+    if not source.exists():
+        raise UserError(f"{source}: the SRC of {destination} is not there any more")
+    plan = make_plan(
+        source, list_inputs(source), output_format=job.format, cache=state / "plans", scratch=state
+    )
+    receipts = Receipts(state / "receipts")
+    tally = Tally(plan, receipts, settings=job.settings, destination=destination, since=0.0)
+    remaining, done, failed = (tally.count(kind) for kind in (Tally.OPEN, Tally.DONE, Tally.FAILED))
+    workers = living(state)
+    click.echo(f"{destination}: {done} of {len(plan.items)} images done, {failed} failed, {remaining} to do")
+    click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
+    recent = [r for r in receipts.by_path.values() if r.status == "done" and r.time > time.time() - RECENT_S]
+    if workers and recent:
+        seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
+        pixels_per_s = sum(r.pixels for r in recent) / seconds
+        open_pixels = sum(
+            item.pixels for item, kind in zip(plan.items, tally.state, strict=True) if kind == Tally.OPEN
+        )
+        click.echo(
+            f"of late {len(recent) / seconds:.1f} images/s, {pixels_per_s / 1e6:.2f} input megapixels/s, "
+            f"{_duration(open_pixels / max(pixels_per_s, 1e-9))} left"
+        )
+    for receipt in tally.failures():
+        click.echo(f"failed: {receipt.path}: {receipt.reason}")
+    return 1 if remaining or failed else 0
 
 
 def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
@@ -152,12 +190,11 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _is_main() -> bool:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    # srun sets no RANK; its members join no process group here.
+    return is_main() if "RANK" in os.environ else os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def _threads() -> int:
-    from srdist.ranks import local_world
-
     return max(2, len(os.sched_getaffinity(0)) // local_world())
 
 

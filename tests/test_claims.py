@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from srdist.claims import Receipt, Receipts, Worker, share_of
+from srdist.claims import Receipt, Receipts, Worker, living, share_of
 
 
 def receipt(path: str, **changes: object) -> Receipt:
@@ -53,11 +53,11 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once_and_its_files_are_r
     process = other_process(tmp_path, "worker.claim('u')", "(worker.scratch / '.half.png').write_bytes(b'x')")
     with Worker(tmp_path) as worker:
         assert not worker.claim("u")
-        assert len(worker.others()) == 1
+        assert len(living(tmp_path)) == 2
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert worker.claim("u")
-        assert worker.others() == []
+        assert living(tmp_path) == [worker.name]
     with Worker(tmp_path) as worker:
         assert [path.name for path in (tmp_path / "workers").iterdir()] == [worker.name]
         assert list((tmp_path / "claims").iterdir()) == []

@@ -144,3 +144,10 @@ def test_the_size_is_read_from_the_header_alone(tmp_path: Any, cat: Image.Image)
     (tmp_path / "no.png").write_bytes(b"no")
     assert probe_size(tmp_path / "cut.png") == (80, 50)
     assert probe_size(tmp_path / "no.png") == (0, 0)
+
+
+def test_sixteen_bit_grey_that_pillow_reads_is_reduced_by_rounding_and_that_is_noted() -> None:
+    wide = np.arange(0, 65536, 97, dtype=np.uint16)[None]
+    photo = decode_photo(stored(Image.fromarray(wide), "PPM"))
+    assert np.array_equal(photo.pixels[0, :, 0], np.rint(wide[0] / 257))
+    assert photo.notes == ("16 bits a sample reduced to 8",)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ from PIL import Image
 from srdist.cli import main
 from srdist.config import ModelConfig
 from srdist.model import build
+from srdist.pipeline import Output
 from srdist.tiling import Enlarger
-from srdist.upscale import Output, upscale_tree
+from srdist.upscale import digest_of, upscale_tree
 from srdist.weightfile import WeightsInfo, load_weights, save_weights
-from tests.conftest import Run
+from tests.conftest import Run, clean_environment
 
 SMALL = ModelConfig(widths=(12, 8))
 
@@ -60,7 +64,7 @@ def go(source: Path, destination: Path, weights: Path, **changes: Any) -> Any:
     enlarger = Enlarger(network, scale=info.network.scale, halo=network.halo, device=torch.device("cpu"))
     options: dict[str, Any] = {
         "enlarger": enlarger,
-        "weights_digest": weights.read_bytes().hex()[-64:],
+        "weights_digest": digest_of(network),
         "output": Output(),
         "share": 0.0,
         "threads": 2,
@@ -82,8 +86,9 @@ def done_lines(destination: Path) -> Counter[str]:
     """How often each image was made, by the receipts."""
     lines = [
         json.loads(line)
-        for log in (destination / ".srdist" / "receipts").iterdir()
-        for line in log.read_text().splitlines()
+        for log in (destination / ".srdist" / "receipts").glob("*.jsonl")
+        for line in log.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
     ]
     return Counter(line["path"] for line in lines if line["status"] == "done")
 
@@ -248,6 +253,24 @@ def test_a_single_image_goes_into_a_folder_or_a_file(
     assert again.stderr == f"srdist: {tmp_path / 'large.jpg'}: exists already; --overwrite replaces it\n"
 
 
+def test_the_status_of_a_job_is_told_from_its_folder(tree: Path, tmp_path: Path, weights: Path) -> None:
+    dst = tmp_path / "dst"
+    go(tree, dst, weights)
+    Image.new("RGB", (9, 9)).save(tree / "later.png")
+    told = CliRunner().invoke(main, ["upscale", "--status", str(dst)])
+    assert told.exit_code == 1
+    assert told.output.splitlines()[:2] == [
+        f"{dst}: 24 of 26 images done, 1 failed, 1 to do",
+        "0 processes at work",
+    ]
+    assert "failed: a/broken.jpg" in told.output
+    (tree / "a" / "broken.jpg").unlink()
+    go(tree, dst, weights)
+    assert CliRunner().invoke(main, ["upscale", "--status", str(dst)]).exit_code == 0
+    nothing = CliRunner().invoke(main, ["upscale", "--status", str(tree)])
+    assert nothing.stderr == f"srdist: {tree}: no upscale job has been begun here\n"
+
+
 def refused(*command: str | Path) -> str:
     """What a refused call prints: one line, no traceback, nothing on standard output."""
     result = CliRunner().invoke(main, ["upscale", *map(str, command)])
@@ -314,3 +337,75 @@ def test_a_full_disk_ends_in_one_line_with_nothing_half_written(
 def test_a_folder_that_cannot_be_written_ends_in_one_line(tree: Path, weights: Path) -> None:
     # /proc refuses everyone, root too.
     assert "/proc/" in refused(tree, Path("/proc/dst"), "--weights", weights)
+
+
+def launch_alone(tree: Path, dst: Path, weights: Path, rank: int) -> subprocess.Popen[bytes]:
+    """One of three processes on one folder, as `--shard`."""
+    command = ["-m", "srdist", "upscale", tree, dst, "--weights", weights, "--shard", f"{rank}/3"]
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=clean_environment(),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [2])
+def test_after_kills_at_random_a_rerun_makes_exactly_what_is_missing(
+    tmp_path: Path, photos: dict[str, np.ndarray], rounds: int
+) -> None:
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source.mkdir()
+    for k in range(40):
+        Image.fromarray(photos["coffee"][k * 4 : k * 4 + 60, k * 6 : k * 6 + 70]).save(
+            source / f"{k:02d}.png"
+        )
+    go(source, tmp_path / "right", weights)
+    right = outputs(tmp_path / "right")
+    chance = random.Random(0)
+    for number in range(rounds):
+        dst = tmp_path / f"dst{number}"
+        processes = [launch_alone(source, dst, weights, rank) for rank in range(3)]
+        while sum(done_lines(dst).values()) < 5:
+            time.sleep(0.02)
+        for process in chance.sample(processes, 2):
+            time.sleep(chance.random() * 0.5)
+            process.kill()
+        for process in processes:
+            process.wait()
+        # The survivor has taken over what the killed ones had begun.
+        assert outputs(dst) == right
+        made = done_lines(dst)
+        assert go(source, dst, weights).computed == 0
+        assert made == done_lines(dst)
+        assert set(made) == set(right)
+        assert set(made.values()) == {1}
+        left = [path.name for path in dst.rglob("*") if ".tmp" in path.name or path.suffix == ".raw"]
+        assert left == []
+
+
+@pytest.mark.slow
+def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source.mkdir()
+    for k in range(40):
+        Image.fromarray(photos["coffee"][k * 4 : k * 4 + 60, k * 6 : k * 6 + 70]).save(
+            source / f"{k:02d}.png"
+        )
+    dst = tmp_path / "dst"
+    kills = 0
+    while sum(done_lines(dst).values()) < 22:
+        processes = [launch_alone(source, dst, weights, rank) for rank in range(2)]
+        before = sum(done_lines(dst).values())
+        while sum(done_lines(dst).values()) < before + 5 and any(p.poll() is None for p in processes):
+            time.sleep(0.01)
+        for process in processes:
+            process.kill()
+            process.wait()
+        kills += 1
+    assert kills >= 2
+    assert go(source, dst, weights).done == 30
+    assert set(done_lines(dst).values()) == {1}
+    assert [path.name for path in (dst / ".srdist" / "workers").iterdir()] == []
+    assert not [path for path in dst.rglob("*") if ".tmp" in path.name]
