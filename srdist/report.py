@@ -176,7 +176,7 @@ def _samples(record: RunRecord) -> list[str]:
     data = json.dumps({"steps": steps, "rows": [row for row, _ in rows]}).replace("<", "\\u003c")
     last = len(shown) - 1
     return [
-        "<h2>Samples</h2><p>Drag the line: what is left of it on the left, srdist on the right. Beside it the original.</p>",
+        "<h2>Samples</h2><p>Drag the line: left of it bicubic, or what you choose here; right of it srdist. Beside it the original.</p>",
         '<div class="controls"><label>left of the line <select id="before"><option value="bicubic">bicubic</option>'
         '<option value="lr">low resolution</option><option value="first">srdist, first shown step</option>'
         '<option value="hr">original</option></select></label>'
