@@ -192,7 +192,7 @@ def test_the_baselines_are_pillows(photos: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("upscale", ["before", "after"])
-def test_a_network_in_bands_gives_the_image_that_it_gives_in_one_piece(
+def test_a_network_in_tiles_gives_the_image_that_it_gives_in_one_piece(
     photos: dict[str, np.ndarray], upscale: str
 ) -> None:
     config = ModelConfig.model_validate({"kernels": (5, 3, 3), "widths": (6, 5), "upscale": upscale})
@@ -202,8 +202,8 @@ def test_a_network_in_bands_gives_the_image_that_it_gives_in_one_piece(
     lr = to_float(torch.from_numpy(photos["coffee"][:61, :47].copy()).permute(2, 0, 1).unsqueeze(0))
     with torch.inference_mode():
         whole = model(lr)
-        for rows in (1, 2, 7, 60):
-            found = network(model, band_pixels=rows * 47 * 4)(lr)
+        for tile in (1, 2, 7, 46, 60):
+            found = network(model, tile=tile)(lr)
             torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
 
 
@@ -437,9 +437,9 @@ def test_the_table_is_printed_as_text_and_as_markdown_with_its_protocol(
     ("arguments", "code", "words"),
     [
         ("--hr nowhere --scale 2", 2, "nowhere: no such folder"),
-        ("--hr empty --scale 2", 2, "empty: no image in it (empty)"),
+        ("--hr empty --scale 2", 2, "empty: no image in it (an empty folder)"),
         ("--hr texts --scale 2", 2, "texts: no image in it (1 other files)"),
-        ("--hr texts/a.txt --scale 2", 2, "texts/a.txt: is a file, expected a folder"),
+        ("--hr texts/a.txt --scale 2", 1, "the first: a.txt: not an image"),
         ("--hr images", 2, "the scale is not known"),
         ("--hr images --weights W --scale 3", 2, "expected one scale"),
         ("--hr images --weights nowhere.safetensors", 2, "nowhere.safetensors: no such weights file"),

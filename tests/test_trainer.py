@@ -9,11 +9,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from srdist import ranks
 from srdist.data.pack import pack
@@ -22,24 +20,6 @@ from srdist.errors import UserError
 from srdist.weightfile import load_weights
 from tests.conftest import ROOT, Run
 from tests.training import BIN, Launch, assert_equal_states, kill_tree
-
-
-@pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, np.ndarray]) -> Path:
-    """A packed set of 60 crops of 48x40: about 40 train, 10 val, 10 test."""
-    folder = tmp_path_factory.mktemp("small")
-    for number in range(60):
-        photo = list(photos.values())[number % 4]
-        top, left = number * 17 % (photo.shape[0] - 48), number * 31 % (photo.shape[1] - 40)
-        crop = photo[top : top + 48, left : left + 40]
-        path = folder / "images" / f"{number:03d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(crop).save(path, quality=95)
-    recipe = Recipe(
-        name="small", split="hash", fractions={"train": 0.7, "val": 0.15, "test": 0.15}, shard_samples=8
-    )
-    pack(recipe, folder / "images", out=folder / "set")
-    return folder / "set"
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
