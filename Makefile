@@ -44,14 +44,43 @@ test-fast: setup ## Run the test suite without its slow part
 
 # `make shards` bare packs the demo set, and again only when its recipe or its script changed.
 .PHONY: shards
-shards: setup ## Pack a set: SET=demo|celeba|folder IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
+shards: setup ## Pack a set: SET=demo|celeba|folder|general IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
 ifeq ($(SET),demo)
 	@$(MAKE) --no-print-directory shards/demo/manifest.json
 else
 	@test -n "$(IMAGES)" || { echo "make shards SET=$(SET): give the folder of the images: IMAGES=DIR" >&2; exit 2; }
-	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(IMAGES)" --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
+	$(if $(wildcard shards/$(SET)/cut_tiles.py),$(BIN)/python shards/$(SET)/cut_tiles.py "$(IMAGES)" shards/$(SET)/tiles)
+	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(if $(wildcard shards/$(SET)/cut_tiles.py),shards/$(SET)/tiles,$(IMAGES))" --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
 endif
 
 shards/demo/manifest.json: shards/demo/recipe.yaml shards/demo/cut_tiles.py
 	$(BIN)/python shards/demo/cut_tiles.py shards/demo/tiles
 	$(BIN)/srdist pack shards/demo/recipe.yaml --images shards/demo/tiles --out shards/demo $(ARGS)
+
+# The whole way on the demo photos. Two ranks on any machine, since that is what it shows.
+DEMO_RUN := runs/demo_x2
+LAUNCH := ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --config_file launch/cpu2.yaml
+
+.PHONY: demo
+demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, draw a comparison
+	@echo "== training (one to three minutes on two cores; run it again and it goes on where it stood)"
+	$(LAUNCH) srdist/train.py --config configs/demo_x2.yaml --run $(DEMO_RUN) $(ARGS)
+	@echo "== evaluating on the demo's test tiles"
+	$(BIN)/srdist evaluate --weights $(DEMO_RUN) --hr shards/demo --split test
+	@echo "== upscaling a directory on two ranks"
+	$(LAUNCH) -m srdist upscale shards/demo/tiles/test $(DEMO_RUN)/upscaled --weights $(DEMO_RUN)
+	@echo "== comparing"
+	$(BIN)/srdist compare shards/demo/tiles/test/chelsea_273_000.jpg --weights $(DEMO_RUN) --out $(DEMO_RUN)/compare.png
+	$(BIN)/srdist report $(DEMO_RUN)
+	@echo
+	@echo "the network      $(DEMO_RUN)/best.safetensors"
+	@echo "its metrics      $(DEMO_RUN)/metrics.jsonl, W&B offline in $(DEMO_RUN)/wandb"
+	@echo "sample grids     $(DEMO_RUN)/samples/"
+	@echo "upscaled images  $(DEMO_RUN)/upscaled/"
+	@echo "the report       $(DEMO_RUN)/report.html"
+	@echo "the comparison   $(DEMO_RUN)/compare.png"
+
+.PHONY: clean
+clean: ## Remove runs, packed sets and caches, not .venv
+	rm -rf runs shards/*/tiles shards/*/*.tar shards/*/manifest.json shards/*/index shards/*/left_out.jsonl
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

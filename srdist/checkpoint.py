@@ -136,7 +136,13 @@ def newest(folder: Path) -> tuple[Path, Checkpoint, list[str]] | None:
 
 def prune(folder: Path, *, keep: int, best_step: int | None) -> None:
     """Remove all but the newest `keep` checkpoints and the one of `best_step`, and what crashes left behind."""
-    folders = [path for path in _folders(folder) if not path.name.endswith(".replaced")]
+    published = {path.name for path in _folders(folder)}
+    # A folder moved aside counts until the one that replaces it is there.
+    folders = [
+        path
+        for path in _folders(folder)
+        if path.name.removesuffix(".replaced") not in published - {path.name}
+    ]
     kept = {path.name for path in folders[-keep:]} | {f"step-{best_step or 0:08d}"}
     for path in folder.iterdir():
         if path.name not in kept and (_FOLDER.fullmatch(path.name) or path.name.startswith(".step-")):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from srdist import __version__
 from srdist.errors import WorkError, told_in_one_line
 from srdist.train import command as train_command
+
+if TYPE_CHECKING:
+    from srdist.photo import OutputFormat
 
 
 class _Group(click.Group):
@@ -184,12 +188,13 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
     metavar="W",
     help="Weights file, run folder or shipped name; without it the resamplings only.",
 )
-@click.option("--hr", required=True, type=click.Path(path_type=Path), help="Folder of HR images.")
+@click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
 @click.option(
     "--lr",
     type=click.Path(path_type=Path),
     help="Folder of LR images of the same names; else LR is made from HR.",
 )
+@click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
 @click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
 @click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
@@ -204,15 +209,16 @@ KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
 )
 def evaluate(
     weights: str | None,
-    hr: Path,
+    hr: str,
     lr: Path | None,
+    split: str | None,
     kernel: Any,
     scale: int | None,
     as_json: bool,
     markdown: bool,
     csv_file: Path | None,
 ) -> None:
-    """Score a network on a folder of images, beside the plain resamplings.
+    """Score a network on a folder of images or on packed shards, beside the plain resamplings.
 
     Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
     """
@@ -223,21 +229,24 @@ def evaluate(
 
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights, hr, lr=lr, scale=scale, kernel=kernel, device=device, warn=_warn
+            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=_warn
         )
         if ranks.is_main():
-            if csv_file is not None:
-                write_bytes(csv_file, qualitytable.as_csv(table).encode())
             if as_json:
                 click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
             else:
                 click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
             for failure in table.failures:
                 click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
+            if table.failures:
+                total = len(table.failures) + len(table.rows)
+                click.echo(
+                    f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
+                )
+            if csv_file is not None:
+                write_bytes(csv_file, qualitytable.as_csv(table).encode())
     if table.failures:
-        raise WorkError(
-            f"{len(table.failures)} of {len(table.failures) + len(table.rows)} images could not be evaluated"
-        )
+        click.get_current_context().exit(1)
 
 
 @main.command()
@@ -269,3 +278,87 @@ def compare(
         picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
         save_figure(out, picture)
     click.echo(str(out))
+
+
+def _status(context: click.Context, _option: click.Parameter, dst: Path | None) -> None:
+    if dst is not None:
+        from srdist.upscalecommand import status
+
+        context.exit(status(dst))
+
+
+@main.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    metavar="DST",
+    is_eager=True,
+    expose_value=False,
+    callback=_status,
+    help="Say how far the job in DST is, and do nothing.",
+)
+@click.option(
+    "--weights",
+    default="srcnn_x2",
+    show_default=True,
+    metavar="W",
+    help="Weights file, run folder or shipped name.",
+)
+@click.option(
+    "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
+)
+@click.option("--overwrite", is_flag=True, help="Also replace files in DST that srdist did not make.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["png", "jpg", "webp"]),
+    help="Of the outputs [default: as input].",
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Begin at the I-th of N parts, I from 0 (processes sharing one DST)."
+)
+def upscale(
+    src: Path,
+    dst: Path,
+    weights: str,
+    tile: str,
+    overwrite: bool,
+    output_format: OutputFormat | None,
+    quality: int,
+    shard: str | None,
+) -> None:
+    """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
+
+    SRC may be one image; then DST may be one too. Run it with `accelerate launch -m srdist upscale ...` on several
+    GPUs or cores, or several times at once on one DST: each image is made once. The same command again makes what is
+    missing or has changed. DST/failures.jsonl lists what could not be done, and the exit code is then 1.
+    """
+    from srdist.upscalecommand import run
+
+    sys.exit(
+        run(
+            src,
+            dst,
+            weights=weights,
+            tile=tile,
+            shard=shard,
+            output_format=output_format,
+            quality=quality,
+            overwrite=overwrite,
+        )
+    )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in RUN]")
+def report(run: Path, out: Path | None) -> None:
+    """Show the run in folder RUN as one HTML file: curves, samples, scores, sessions, config. Works offline."""
+    from srdist.report import write_report
+
+    click.echo(str(write_report(run, out)))

@@ -146,9 +146,9 @@ def shoot(
 
 
 def choose_inset(shots: Sequence[Shot], *, width: int, height: int, zoom: int) -> Inset:
-    """Where the last method's squared error is most below the others' (of one method: where its error is greatest)."""
+    """Where the last method's squared error is most below that of the method before it (a lone one's: greatest)."""
     squares = [shot.error.square() for shot in shots if shot.error is not None]
-    gain = torch.stack(squares[:-1]).mean(0) - squares[-1] if len(squares) > 1 else squares[0]
+    gain = squares[-2] - squares[-1] if len(squares) > 1 else squares[0]
     total = torch.nn.functional.pad(gain.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
     windows = (
         total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]

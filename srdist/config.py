@@ -28,7 +28,10 @@ def _precision_name(value: Any) -> Any:
 class Section(BaseModel):
     """A frozen section: unknown fields are errors, attribute docstrings are the fields' descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    # strict: `steps: true` and `steps: "3"` are wrong types, not 1 and 3.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(Section):
@@ -63,9 +66,10 @@ class ModelConfig(Section):
 
     scale: Annotated[int, Field(ge=2, le=8)] = 2
     """Factor between LR and HR, in each direction."""
-    kernels: tuple[Annotated[int, Field(ge=1, le=31)], ...] = (3, 3, 3)
+    # Not strict as wholes: YAML and JSON have lists only.
+    kernels: Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False)] = (3, 3, 3)
     """Kernel side of each convolution, in pixels, odd."""
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False)] = (128, 64)
     """Channels after each convolution but the last."""
     upscale: Literal["before", "after"] = "before"
     """before: bicubic first, convolutions on the HR grid (SRCNN); after: convolutions on the LR grid, then a pixel shuffle (ESPCN)."""
@@ -180,14 +184,21 @@ class Config(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` is a word."""
+    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` and 12:30 are words; no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, key in enumerate(keys):
+            if key.value in {earlier.value for earlier in keys[:i]}:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice", key.start_mark)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -198,6 +209,9 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
     list("-+0123456789."),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
 )
 
 
@@ -233,6 +247,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         values = {}
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected sections data, model, train, log, found {type(values).__name__}")
+    # A section of which every line is commented out reads as null.
+    values = {name: {} if section is None else section for name, section in values.items()}
     for override in overrides:
         _override(values, override)
     return parse(values, source=source)
@@ -266,8 +282,6 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not (equals and dot and section and field):
         raise UserError(f"--set {override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
     fields = values.setdefault(section, {})
-    if fields is None:
-        fields = values[section] = {}
     if isinstance(fields, dict):
         fields[field] = parse_yaml(text, source=f"--set {override}")
 

@@ -6,18 +6,21 @@ a `Failure`, in their place; the others go on.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from srdist.config import Kernel
+from srdist.data.shards import ShardIndex
+from srdist.data.stream import eval_stream
 from srdist.errors import UserError
-from srdist.imaging import IMAGE_SUFFIXES, UnreadableImageError, decode_rgb, mod_crop, resize_u8
+from srdist.filetree import list_inputs
+from srdist.imaging import UnreadableImageError, decode_rgb, mod_crop, resize_u8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +49,18 @@ class PairFile:
     lr: Path | None
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files under `folder`, sorted by path, known by their suffix; names that start with a dot are left out.
+def find_images(place: Path) -> dict[str, Path]:
+    """The image files in a folder and all below it, or the one file, by their path in it, sorted.
 
     Raises:
         UserError: no such folder, or no image in it.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: {'is a file' if folder.exists() else 'no such folder'}, expected a folder of images"
-        )
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    images = sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        others = f"{len(found)} other files" if found else "empty"
-        raise UserError(
-            f"{folder}: no image in it ({others}); looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    return images
+    if not place.exists():
+        raise UserError(f"{place}: no such folder")
+    # A link back to a folder above it shows images that are listed already.
+    listing, _ = list_inputs(place)
+    folder = place.parent if place.is_file() else place
+    return {name: folder / name for name, _ in listing}
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:
@@ -77,18 +71,14 @@ def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile]
     """
     hr_files = find_images(hr)
     if lr is None:
-        return [PairFile(path.relative_to(hr).as_posix(), path, None) for path in hr_files], []
-    by_path: dict[str, Path] = {}
+        return [PairFile(name, path, None) for name, path in hr_files.items()], []
+    lr_files = find_images(lr)
     by_stem: dict[str, list[Path]] = {}
-    for path in find_images(lr):
-        relative = path.relative_to(lr)
-        by_path[relative.as_posix()] = path
-        by_stem.setdefault(_bare(relative, scale), []).append(path)
+    for name, path in lr_files.items():
+        by_stem.setdefault(_bare(name, scale), []).append(path)
     pairs, failures = [], []
-    for path in hr_files:
-        relative = path.relative_to(hr)
-        name = relative.as_posix()
-        candidates = [by_path[name]] if name in by_path else by_stem.get(_bare(relative, scale), [])
+    for name, path in hr_files.items():
+        candidates = [lr_files[name]] if name in lr_files else by_stem.get(_bare(name, scale), [])
         if len(candidates) > 1:
             raise UserError(f"{path}: two LR images fit it: {candidates[0]} and {candidates[1]}")
         if candidates:
@@ -98,11 +88,40 @@ def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile]
     return pairs, failures
 
 
-def _bare(relative: Path, scale: int) -> str:
+def _bare(name: str, scale: int) -> str:
     """The relative path without what test sets append: babyx2.png, 0001x2.png, img_001_SRF_2_LR.png."""
+    relative = PurePosixPath(name)
     stem = re.sub(r"[_-](?:HR|LR|GT)$", "", relative.stem, flags=re.IGNORECASE)
     stem = re.sub(rf"(?:[_-]?x{scale}|_SRF_{scale})$", "", stem, flags=re.IGNORECASE)
-    return (relative.parent / stem).as_posix()
+    return str(relative.parent / stem)
+
+
+def is_packed(place: str) -> bool:
+    """Whether `place` is a set of shards (or an fsspec URL, which only such a set can be)."""
+    return "://" in place or Path(place, "manifest.json").is_file()
+
+
+def shard_pairs(
+    folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
+) -> tuple[int, Iterator[NamedPair]]:
+    """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
+
+    The pixels of a batch hold until the next one is asked for.
+    """
+    index = ShardIndex.open(folder, split)
+    stream = eval_stream(index, scale=scale, kernel=kernel, rank=rank, world=world, batch=batch, workers=1)
+    pairs = (NamedPair(tuple(index.key(int(i)) for i in pair.ids), pair.lr, pair.hr) for pair in stream)
+    return len(range(rank, len(index), world)), pairs
+
+
+def folder_pairs(
+    hr: Path, lr: Path | None, *, scale: int, kernel: Kernel | None, rank: int, world: int
+) -> tuple[int, Iterator[NamedPair | Failure]]:
+    """This rank's part of the image files under `hr`: how many, and each as a batch of one or as a failure."""
+    files, failures = plan_pairs(hr, lr, scale=scale)
+    mine = files[rank::world]
+    missing = failures if rank == 0 else []
+    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, kernel=kernel))
 
 
 def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> Iterator[NamedPair | Failure]:

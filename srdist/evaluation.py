@@ -21,6 +21,7 @@ from srdist.config import Kernel
 from srdist.errors import UserError, WorkError
 from srdist.imaging import resize_u8, to_float, to_u8
 from srdist.model import SRCNN
+from srdist.tiling import CPU_TILE, GPU_TILE, Box, cut
 
 Upscaler = Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n 3 H W"]]
 """LR in [0, 1] to SR near [0, 1], not clamped, on the device of its input."""
@@ -30,8 +31,6 @@ BASELINES: tuple[Kernel, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 
 EQUAL_DB = 100.0
 """PSNR above this counts as this in a mean; an image equal to its reference has infinite PSNR."""
-
-_BAND_PIXELS = 1 << 20
 
 
 class PairLike(Protocol):
@@ -148,27 +147,33 @@ def baselines(*, scale: int) -> dict[str, Upscaler]:
     return {kernel: baseline(kernel, scale=scale) for kernel in BASELINES}
 
 
-def network(model: SRCNN, *, band_pixels: int = _BAND_PIXELS) -> Upscaler:
-    """A network in bands of rows, each with the halo that its output depends on: memory stays bounded on large images.
+def network(model: SRCNN, *, tile: int | None = None) -> Upscaler:
+    """A network in tiles, each with the halo that its output depends on: memory stays bounded on large images.
 
     Args:
-        band_pixels: SR pixels of a band, halo apart, over the whole batch.
+        tile: side in LR pixels of the tiles of one image (those of a batch are smaller); None: by device.
     """
-    scale, halo = model.config.scale, model.halo
+    scale = model.config.scale
     forward: Upscaler = model
 
     def upscale(lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        count, _, height, width = lr.shape
-        rows = max(1, band_pixels // (count * width * scale**2))
-        if rows >= height:
+        count, channels, height, width = lr.shape
+        # NHWC is what convolutions on the CPU are fastest in.
+        lr = lr.contiguous(memory_format=torch.channels_last)
+        side = tile or (CPU_TILE if lr.device.type == "cpu" else GPU_TILE)
+        whole, side = Box(0, height, 0, width), max(1, int(side / math.sqrt(count)))
+        if max(height, width) <= side:
             return forward(lr)
-        bands = []
-        for top in range(0, height, rows):
-            first, last = max(0, top - halo), min(height, top + rows + halo)
-            band = forward(lr[:, :, first:last])
-            start = (top - first) * scale
-            bands.append(band[:, :, start : start + min(rows, height - top) * scale])
-        return torch.cat(bands, dim=2)
+        sr = lr.new_empty(count, channels, height * scale, width * scale)
+        for box in cut(whole, tile=side):
+            wide = box.grown(model.halo, height=height, width=width)
+            part = forward(lr[:, :, wide.top : wide.bottom, wide.left : wide.right])
+            top, left = (box.top - wide.top) * scale, (box.left - wide.left) * scale
+            rows, columns = (box.bottom - box.top) * scale, (box.right - box.left) * scale
+            sr[:, :, box.top * scale : box.bottom * scale, box.left * scale : box.right * scale] = part[
+                :, :, top : top + rows, left : left + columns
+            ]
+        return sr
 
     return upscale
 

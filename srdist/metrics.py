@@ -8,10 +8,10 @@ so that an image of any size is scored in bounded memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -19,7 +19,10 @@ from srdist.imaging import luma
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
-_BAND_PIXELS = 1 << 21
+_WINDOW = [math.exp(-((i - SSIM_WINDOW // 2) ** 2) / (2 * SSIM_SIGMA**2)) for i in range(SSIM_WINDOW)]
+_WINDOW = [weight / sum(_WINDOW) for weight in _WINDOW]
+_BAND_PIXELS = 1 << 17
+"""Pixels that are scored at a time: larger bands leave the caches."""
 
 
 def shave(images: Tensor, border: int) -> Tensor:
@@ -100,10 +103,7 @@ def _bands(images: Tensor, *, overlap: int) -> Iterator[slice]:
         yield slice(top, min(height, top + step + overlap))
 
 
-def _ssim_map(
-    a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float
-) -> Float[Tensor, "n 1 H W"]:
-    a, b = a.unsqueeze(1), b.unsqueeze(1)
+def _ssim_map(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float) -> Float[Tensor, "n H W"]:
     mean_a, mean_b = _blur(a), _blur(b)
     variance_a = _blur(a * a) - mean_a * mean_a
     variance_b = _blur(b * b) - mean_b * mean_b
@@ -113,8 +113,15 @@ def _ssim_map(
     return index / ((mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2))
 
 
-def _blur(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=images.device) - SSIM_WINDOW // 2
-    window = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
-    window /= window.sum()
-    return F.conv2d(F.conv2d(images, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+def _blur(images: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
+    """The Gaussian window over the rows, then over the columns, where it lies inside.
+
+    As sums of shifted images: 4 to 20 times as fast on the CPU as float64 convolutions (docs/log.md).
+    """
+    for dimension in (-2, -1):
+        size = images.shape[dimension] - SSIM_WINDOW + 1
+        total = images.narrow(dimension, 0, size) * _WINDOW[0]
+        for offset in range(1, SSIM_WINDOW):
+            total.add_(images.narrow(dimension, offset, size), alpha=_WINDOW[offset])
+        images = total
+    return images

@@ -6,19 +6,19 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from srdist import ranks
 from srdist.config import Kernel
 from srdist.errors import UserError, WorkError
-from srdist.evalset import Failure, NamedPair, plan_pairs, read_pairs
+from srdist.evalset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
 from srdist.evaluation import (
     EQUAL_DB,
     ImageScore,
@@ -34,6 +34,7 @@ from srdist.evaluation import (
 from srdist.weightfile import load_weights
 
 Say = Callable[[str], None]
+Item = NamedPair | Failure
 Row = tuple[str, Mapping[str, ImageScore]]
 
 
@@ -49,9 +50,10 @@ class QualityTable:
 
 def evaluate(
     weights: str | None,
-    hr: Path,
+    hr: str,
     *,
     lr: Path | None,
+    split: str | None,
     scale: int | None,
     kernel: Kernel | None,
     device: torch.device,
@@ -61,47 +63,74 @@ def evaluate(
 
     Args:
         weights: what `load_weights` takes; None: the resamplings only, at `scale`.
+        hr: folder of images, or folder or URL of packed shards.
+        lr: folder of LR images; None: they are made of HR.
+        split: of packed shards; None: test.
         kernel: that makes LR; None: the one that the weights were trained for.
-        warn: is told, once, what the user should know.
+        warn: is told what the user should know.
 
     Raises:
         UserError: weights, folders or options that do not fit each other.
+        WorkError: not one image could be scored, or an output is not finite.
     """
+    _check_call(hr, lr=lr, split=split, kernel=kernel)
     model, info = load_weights(weights) if weights is not None else (None, None)
     scale = common_scale({str(weights): model.config.scale} if model is not None else {}, asked=scale)
     trained_for = info.kernel if info is not None else None
-    if lr is not None and kernel is not None:
-        raise UserError(f"--kernel {kernel} makes LR from HR, but --lr {lr} gives LR images: leave one out")
     made_by = None
     if lr is None:
         made_by = choose_kernel(kernel, {str(weights): trained_for} if trained_for else {}, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
         methods["srdist"] = network(model.to(device))
-    files, failures = plan_pairs(hr, lr, scale=scale)
-    mine = files[ranks.rank() :: ranks.world()]
-    pairs = read_pairs(mine, scale=scale, kernel=made_by)
-    shown = track(
-        pairs,
-        description="evaluate",
-        total=len(mine),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not (ranks.is_main() and sys.stderr.isatty()),
-    )
+    rank, world = ranks.rank(), ranks.world()
+    total: int
+    pairs: Iterator[Item]
+    if is_packed(hr):
+        assert made_by is not None
+        split = split or "test"
+        # One by one on the CPU, where a batch is not faster, and where so the ranks' number cannot change a bit.
+        batch = 1 if device.type == "cpu" else 16
+        total, pairs = shard_pairs(
+            hr, split, scale=scale, kernel=made_by, rank=rank, world=world, batch=batch
+        )
+    else:
+        total, pairs = folder_pairs(Path(hr), lr, scale=scale, kernel=made_by, rank=rank, world=world)
     protocol = {
         "weights": weights,
         "trained_for_kernel": trained_for,
+        "hr": f"{hr}, split {split}" if split else hr,
+        "lr": str(lr) if lr else f"made from HR by {made_by}, 8 bit",
         "kernel": made_by,
-        "lr": f"made from HR by {made_by}, 8 bit" if made_by else "read from the LR folder",
     }
-    missing = failures if ranks.is_main() else []
-    return tabulate(methods, [*missing, *shown], scale=scale, device=device, protocol=protocol)
+    shown = _with_progress(pairs, total=total)
+    return tabulate(methods, shown, scale=scale, device=device, protocol=protocol)
+
+
+def _check_call(hr: str, *, lr: Path | None, split: str | None, kernel: Kernel | None) -> None:
+    if is_packed(hr):
+        if lr is not None:
+            raise UserError(f"--lr {lr}: {hr} is a packed set, of which LR is made: leave --lr out")
+    elif split is not None:
+        raise UserError(f"--split {split}: {hr} is no packed set (it has no manifest.json)")
+    if lr is not None and kernel is not None:
+        raise UserError(f"--kernel {kernel} makes LR from HR, but --lr {lr} gives LR images: leave one out")
+
+
+def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:
+    """Hand `pairs` through; on a terminal the first rank shows how far its own part is."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (ranks.is_main() and sys.stderr.isatty())
+    with Progress("evaluate", *columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("evaluate", total=total)
+        for pair in pairs:
+            yield pair
+            bar.advance(task, len(pair.names) if isinstance(pair, NamedPair) else 1)
 
 
 def tabulate(
     methods: Mapping[str, Upscaler],
-    pairs: Iterable[NamedPair | Failure],
+    pairs: Iterable[Item],
     *,
     scale: int,
     device: torch.device,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import IO, Any
 
 from srdist.config import Config
 from srdist.errors import UserError
 from srdist.wholefile import write_bytes, write_json
+
+_PATIENCE_S = 5.0
+"""A run that was just stopped is still saving: the next one waits this long for the folder."""
 
 FROZEN = (
     "model.*",
@@ -37,18 +40,25 @@ def lock(run: Path) -> IO[str]:
     """
     run.mkdir(parents=True, exist_ok=True)
     file = (run / ".lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        raise UserError(
-            f"{run}: is in use by {holder}; choose another --run, or stop that one first"
-        ) from None
+    end = time.monotonic() + _PATIENCE_S
+    while not _try_lock(file):
+        if time.monotonic() > end:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
+        time.sleep(0.1)
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     return file
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:
@@ -96,14 +106,7 @@ def wandb_id(run: Path, *, candidate: str) -> str:
     return candidate
 
 
-def read_stopped(run: Path) -> dict[str, Any] | None:
-    """What STOPPED says, and take it away: the run goes on."""
-    path = run / "STOPPED"
-    if not path.is_file():
-        return None
-    try:
-        marker: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        marker = {}
-    path.unlink()
-    return marker
+def clear_stopped(run: Path) -> None:
+    """Take STOPPED and a forgotten STOP away: the run goes on."""
+    for name in ("STOPPED", "STOP"):
+        (run / name).unlink(missing_ok=True)

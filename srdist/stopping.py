@@ -6,11 +6,17 @@ before torch is imported, so that a signal during start-up is not lost; this mod
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 
 _received: list[str] = []
+_PR_SET_PDEATHSIG = 1
+_LAUNCHERS = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"}
+"""Variables that torchrun and accelerate launch leave to what they start."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -19,6 +25,9 @@ def install() -> None:
     """Let the stop signals set the flag instead of ending the process; a second SIGINT interrupts at once."""
     for number in STOP_SIGNALS:
         signal.signal(number, _note)
+    if sys.platform == "linux" and os.environ.keys() & _LAUNCHERS:
+        # A launcher that is killed cannot end its ranks: the kernel sends them SIGTERM, and they save.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def requested(run: Path | None = None) -> str | None:

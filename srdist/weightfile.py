@@ -150,12 +150,16 @@ def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
         raise UserError(
             f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {sorted(tensors)}"
         )
-    network = ModelConfig(
-        scale=2,
-        kernels=tuple(shape[2] for shape in shapes),
-        widths=tuple(shape[0] for shape in shapes[:-1]),
-        residual=False,
-        pre_kernel="bilinear",
-        last_relu=True,
-    )
+    try:
+        network = ModelConfig(
+            scale=2,
+            kernels=tuple(shape[2] for shape in shapes),
+            widths=tuple(shape[0] for shape in shapes[:-1]),
+            residual=False,
+            pre_kernel="bilinear",
+            last_relu=True,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise UserError(f"{path}: not the seed's network: {reasons}") from error
     return {name: tensor.float() for name, tensor in tensors.items()}, WeightsInfo(network, "bilinear", "", 0)

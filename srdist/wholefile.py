@@ -12,15 +12,18 @@ from typing import Any
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it is synced and takes the name `path`.
 
     On an exception the temporary file is removed and `path` is as it was before. The temporary name starts
     with a dot and ends in the suffix of `path`, so that writers that look at the suffix do the right thing.
+
+    Args:
+        scratch: folder for the temporary file instead, on the same file system.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem[:80]}.", suffix=f".tmp{path.suffix}", dir=path.parent
+        prefix=f".{path.stem[:80]}.", suffix=f".tmp{path.suffix}", dir=scratch or path.parent
     )
     os.close(handle)
     temporary = Path(name)

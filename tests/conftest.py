@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from srdist.data.pack import pack
+from srdist.data.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -47,6 +51,24 @@ def photos() -> dict[str, np.ndarray]:
         "coffee": data.coffee(),
         "rocket": data.rocket(),
     }
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, np.ndarray]) -> Path:
+    """A packed set of 60 crops of 48x40: about 40 train, 10 val, 10 test."""
+    folder = tmp_path_factory.mktemp("small")
+    for number in range(60):
+        photo = list(photos.values())[number % 4]
+        top, left = number * 17 % (photo.shape[0] - 48), number * 31 % (photo.shape[1] - 40)
+        crop = photo[top : top + 48, left : left + 40]
+        path = folder / "images" / f"{number:03d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(crop).save(path, quality=95)
+    recipe = Recipe(
+        name="small", split="hash", fractions={"train": 0.7, "val": 0.15, "test": 0.15}, shard_samples=8
+    )
+    pack(recipe, folder / "images", out=folder / "set")
+    return folder / "set"
 
 
 @pytest.fixture(scope="session")

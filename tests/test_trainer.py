@@ -9,11 +9,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from srdist import ranks
 from srdist.data.pack import pack
@@ -21,25 +19,7 @@ from srdist.data.recipe import Recipe
 from srdist.errors import UserError
 from srdist.weightfile import load_weights
 from tests.conftest import ROOT, Run
-from tests.training import BIN, Launch, assert_equal_states
-
-
-@pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, np.ndarray]) -> Path:
-    """A packed set of 60 crops of 48x40: about 40 train, 10 val, 10 test."""
-    folder = tmp_path_factory.mktemp("small")
-    for number in range(60):
-        photo = list(photos.values())[number % 4]
-        top, left = number * 17 % (photo.shape[0] - 48), number * 31 % (photo.shape[1] - 40)
-        crop = photo[top : top + 48, left : left + 40]
-        path = folder / "images" / f"{number:03d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(crop).save(path, quality=95)
-    recipe = Recipe(
-        name="small", split="hash", fractions={"train": 0.7, "val": 0.15, "test": 0.15}, shard_samples=8
-    )
-    pack(recipe, folder / "images", out=folder / "set")
-    return folder / "set"
+from tests.training import BIN, Launch, assert_equal_states, kill_tree
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -72,7 +52,7 @@ def test_one_rank_two_ranks_and_accumulation_train_the_same_batches(small_set: P
     for other in (two, gathered):
         for step, (loss, norm, rate) in one.loss_trace().items():
             found = other.loss_trace()[step]
-            assert found[:2] == pytest.approx((loss, norm), rel=1e-3)
+            assert found[:2] == pytest.approx((loss, norm), rel=1e-4)
             assert found[2] == rate
         for name, tensor in one.final().model.items():
             torch.testing.assert_close(other.final().model[name], tensor, rtol=1e-3, atol=1e-5)
@@ -171,8 +151,7 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(
     for step in (9, 33):
         with killed.going() as process:
             killed.wait_for_step(step, process)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+            kill_tree(process)
     killed.finish()
     assert len(killed.rows("resume")) == 2
     assert_equal_states(killed.final(), whole.final())
@@ -311,6 +290,23 @@ def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_save_and_leave(small_set: Path, tmp_path: Path) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=3000",), ranks=2)
+    with launch.going() as process:
+        launch.wait_for_step(5, process)
+        left_over = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(left_over, timeout=30)
+    assert alive == []
+    assert (
+        json.loads((launch.run / "STOPPED").read_text())["step"]
+        == launch.final().trainer["state"]["step"]
+        < 3000
+    )
+
+
+@pytest.mark.slow
 def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path: Path) -> None:
     launch = Launch(small_set, tmp_path / "run", ("train.steps=120", "train.checkpoint_every=10"), ranks=2)
     options = launch.command()[launch.command().index("--config", 5) :]
@@ -323,7 +319,7 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path
         "--rdzv-backend",
         "c10d",
     ]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", "srdist/train.py", *options]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", "--", "srdist/train.py", *options]
     env = launch.environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     process = subprocess.Popen(
         command,
@@ -339,8 +335,7 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path
         _ranks_of(process.pid)[-1].kill()
         out, _ = process.communicate(timeout=150)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_tree(process)
     assert process.returncode == 0, out
     assert launch.rows("resume")
     assert list(launch.loss_trace()) == list(range(1, 121))

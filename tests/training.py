@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from srdist import checkpoint
@@ -28,11 +27,24 @@ THIN = (
     "train.global_batch=12",
 )
 BRIEF = (
+    "train.precision=no",
     "train.log_every=1",
     "train.validate_every=1000",
     "train.checkpoint_every=1000",
     "train.warmup_steps=3",
 )
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    """SIGKILL the launcher, its ranks and their workers, all at once (the ranks are in sessions of their own)."""
+    if process.poll() is None:
+        launcher = psutil.Process(process.pid)
+        for one in [launcher, *launcher.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,7 @@ class Launch:
         try:
             yield process
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            kill_tree(process)
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         lines = (self.run / "metrics.jsonl").read_text().splitlines()

@@ -1,0 +1,231 @@
+"""Images of 16 bits, and images too large to hold: read in strips, enlarged, and written, in bounded memory.
+
+The reader and writer is libvips (https://www.libvips.org), which decodes and encodes row by row; Pillow holds the
+whole image, and makes 8 bits of 16-bit RGB. The enlarged rows go through an uncompressed file in a scratch folder, so
+that encoding can follow later in another thread: room for it is needed on the disk, not in memory.
+
+Held in memory all the same, by their formats: interlaced PNG, progressive JPEG, WebP, and whatever must be turned
+upright and is below 100 MB (above, libvips uses a temporary file).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image
+
+from srdist.imaging import MAX_PIXELS, UnreadableImageError
+from srdist.photo import MAX_SIDE, WRITABLE
+from srdist.tiling import Enlarger
+
+STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+"""Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
+STRIP_PIXELS = 1 << 21
+"""LR pixels of a strip: what is held of an image at a time, a few times over."""
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether an image file's samples have 16 bits: a look at its first bytes (PNG), or at its tags (TIFF)."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data[24:25] == b"\x10"
+    if data[:2] in (b"II", b"MM"):
+        try:
+            image = _vips().Image.new_from_buffer(data, "")
+        except _vips().Error:
+            return False
+        return bool(image.format == "ushort")
+    return False
+
+
+class RowReader:
+    """An image file as rows from top to bottom, upright, of 1 to 4 channels, uint8 or uint16.
+
+    Raises:
+        UnreadableImageError: from the constructor or from `rows`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        vips = _vips()
+        notes: list[str] = []
+        try:
+            image = vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+            if _field(image, "orientation", 1) != 1:
+                # Turning needs the last row first: decoded whole, into memory or a temporary file.
+                image = vips.Image.new_from_file(str(path), access="random", fail_on="error").autorot()
+            if (frames := _field(image, "n-pages", 1)) > 1:
+                notes.append(f"first of {frames} frames")
+            _refuse_other_samples(image)
+            self.icc: bytes | None = _field(image, "icc-profile-data", None)
+            if image.interpretation == "cmyk":
+                image, self.icc = image.icc_transform("srgb", embedded=True, depth=8), None
+            elif image.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "rgb"):
+                image = image.colourspace("srgb")
+        except vips.Error as error:
+            raise _unreadable(error) from error
+        self.height, self.width, self.channels = int(image.height), int(image.width), int(image.bands)
+        self.dtype = np.dtype(np.uint8 if image.format == "uchar" else np.uint16)
+        self.exif = _exif_of(_field(image, "exif-data", None))
+        self.notes = tuple(notes)
+        self._image = image
+        self._region: Any = None
+
+    def rows(self, start: int, stop: int) -> Shaped[np.ndarray, "h w c"]:
+        """Rows start to stop; starts must not go back."""
+        if start == stop:
+            return np.empty((0, self.width, self.channels), self.dtype)
+        try:
+            if self._region is None:  # here, because a region belongs to the thread that made it
+                self._region = _vips().Region.new(self._image)
+            data = self._region.fetch(0, start, self.width, stop - start)
+        except _vips().Error as error:
+            raise _unreadable(error) from error
+        return np.frombuffer(data, self.dtype).reshape(stop - start, self.width, self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class RawPhoto:
+    """Enlarged pixels in an uncompressed file, and what belongs to them."""
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    icc: bytes | None
+    exif: bytes | None
+    notes: tuple[str, ...]
+
+
+def enlarge_rows(reader: RowReader, enlarger: Enlarger, raw: Path) -> RawPhoto:
+    """Enlarge an image strip by strip into the file `raw`."""
+    height, width, halo = reader.height, reader.width, enlarger.halo
+    step = max(1, min(enlarger.tile, STRIP_PIXELS // width))
+    held = reader.rows(0, 0)
+    first = 0  # the image row that `held` begins with
+    with raw.open("wb") as file:
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            last = first + len(held)
+            fresh = reader.rows(last, min(bottom + halo, height))
+            held = np.concatenate([held[max(top - halo, 0) - first :], fresh])
+            first = max(top - halo, 0)
+            strip = enlarger.enlarge_rows(held, top - first, bottom - first)
+            strip.tofile(file)
+    return RawPhoto(
+        raw,
+        height * enlarger.scale,
+        width * enlarger.scale,
+        reader.channels,
+        reader.dtype,
+        reader.icc,
+        reader.exif,
+        reader.notes,
+    )
+
+
+def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:
+    """Encode into the file `target` in the format of `suffix`; returns what the format could not hold.
+
+    Raises:
+        ValueError: a side is longer than the format can hold.
+    """
+    vips = _vips()
+    kind = WRITABLE[suffix]
+    if max(photo.height, photo.width) > MAX_SIDE.get(kind, 1 << 30):
+        raise ValueError(
+            f"{photo.width}x{photo.height}: {kind} holds at most {MAX_SIDE[kind]} pixels a side, use --format png"
+        )
+    deep, grey = photo.dtype == np.uint16, photo.channels < 3
+    image = vips.Image.rawload(
+        str(photo.path),
+        photo.width,
+        photo.height,
+        photo.channels,
+        format="ushort" if deep else "uchar",
+        interpretation=("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"),
+        access="sequential",
+    )
+    notes: list[str] = []
+    if photo.channels in (2, 4) and kind in ("JPEG", "PPM", "BMP"):
+        peak = 65535 if deep else 255
+        image = image.flatten(background=[peak] * (photo.channels - 1), max_alpha=peak).cast(image.format)
+        notes.append(f"{kind} holds no transparency: laid on white")
+    if deep and kind in ("JPEG", "WEBP", "BMP"):
+        image = (image / 257).rint().cast("uchar").copy(interpretation="b-w" if grey else "srgb")
+        notes.append(f"{kind} holds 8 bits a sample")
+    image = image.copy()
+    for name, blob in (("icc-profile-data", photo.icc), ("exif-data", photo.exif)):
+        if blob:
+            image.set_type(vips.GValue.blob_type, name, blob)
+    try:
+        match kind:
+            case "JPEG":
+                image.jpegsave(str(target), Q=quality, subsample_mode="off")
+            case "WEBP":
+                image.webpsave(str(target), Q=quality, effort=4)
+            case "PNG":
+                # As small as Pillow's level 1 and twice as fast (docs/log.md).
+                image.pngsave(str(target), compression=3, filter="up")
+            case "TIFF":
+                large = photo.path.stat().st_size > 3 << 30
+                image.tiffsave(str(target), compression="deflate", predictor="horizontal", bigtiff=large)
+            case "PPM":
+                image.ppmsave(str(target))
+            case "BMP":
+                raise ValueError("BMP of this size is not supported, use --format png")
+    except vips.Error as error:
+        code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+        raise OSError(code, f"libvips: {_one_line(error)}", str(target)) from error
+    return tuple(notes)
+
+
+def _refuse_other_samples(image: Any) -> None:
+    if image.format not in ("uchar", "ushort") or image.bands > 4:
+        raise UnreadableImageError(
+            f"{image.bands} channels of {image.format}, expected 1 to 4 of 8 or 16 bits"
+        )
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImageError(
+            f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"
+        )
+
+
+def _exif_of(block: bytes | None) -> bytes | None:
+    if not block:
+        return None
+    exif = Image.Exif()
+    try:
+        exif.load(bytes(block))
+        exif.pop(0x0112, None)  # orientation: the pixels are upright
+        return exif.tobytes()
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+        return None
+
+
+def _field(image: Any, name: str, default: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) else default
+
+
+def _unreadable(error: Exception) -> UnreadableImageError:
+    return UnreadableImageError(f"cannot be decoded: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _vips() -> ModuleType:
+    # Before the import: the threads are the network's, and nothing is read twice.
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    import pyvips
+
+    pyvips.cache_set_max(0)
+    module: ModuleType = pyvips
+    return module

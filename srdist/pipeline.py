@@ -1,0 +1,271 @@
+"""One process's part of a directory job: read ahead, run the network, write behind.
+
+In go the units that are open in the job's tally; out come whole output files and a receipt for each image. Threads
+read and decode, the network runs in the calling thread, threads encode and write.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from srdist.claims import Receipt, Worker
+from srdist.enlargement import Loaded, Store, kind, load, stores
+from srdist.filetree import Item
+from srdist.imaging import UnreadableImageError
+from srdist.photo import OutputFormat
+from srdist.tally import Tally, is_there
+from srdist.tiling import Enlarger
+from srdist.wholefile import whole_file
+
+IN_FLIGHT_PIXELS = 1 << 25
+"""Output pixels that a process holds decoded or waiting to be written, at most (one image may be more)."""
+POLL_S = 0.3
+"""Time between looks at what the other processes have done."""
+
+_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Write errors that the next image would meet too: they end the job, and the same command goes on later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How outputs are stored."""
+
+    format: OutputFormat | None = None
+    """None = as the input (what cannot be written, GIF, becomes PNG)."""
+    quality: int = 95
+    """Of JPEG and WebP, 1 to 100."""
+    overwrite: bool = False
+    """Whether files in DST that no receipt knows may be replaced."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """An image on its way through this process."""
+
+    unit: int
+    item: Item
+    began: float
+    pixels: int
+    """Of the output, by the header."""
+    reading: Future[Loaded | None]
+    writing: Future[None] | None = None
+
+
+class Pipeline:
+    """This process's hands: `run` returns when nothing of the job is open, whoever did it."""
+
+    def __init__(
+        self,
+        source: Path,
+        destination: Path,
+        *,
+        tally: Tally,
+        worker: Worker,
+        enlarger: Enlarger,
+        output: Output,
+        threads: int,
+    ) -> None:
+        self.source, self.destination = source, destination
+        self.plan, self.settings = tally.plan, tally.settings
+        self.tally, self.worker, self.enlarger = tally, worker, enlarger
+        self.output, self.threads = output, threads
+        self._left: dict[int, int] = {}  # images of a claimed unit that are not settled yet
+        self._reading: deque[_Task] = deque()
+        self._writing: deque[_Task] = deque()
+        self._raws = (worker.scratch / f"{i}.raw" for i in itertools.count())
+
+    def run(self, share: float, show: Callable[[Tally], None]) -> None:
+        """Work from `share` of the plan on, then on what others leave, until nothing is open."""
+        with ThreadPoolExecutor(self.threads) as readers, ThreadPoolExecutor(self.threads) as writers:
+            try:
+                while True:
+                    self._work(self._claimed(share), readers, writers, show)
+                    self.tally.refresh()
+                    show(self.tally)
+                    if not self.tally.count(Tally.OPEN):
+                        return
+                    time.sleep(POLL_S)
+            except BaseException:
+                readers.shutdown(cancel_futures=True)
+                writers.shutdown(cancel_futures=True)
+                raise
+
+    def _claimed(self, share: float) -> Iterator[tuple[int, Item]]:
+        """Open images of units that this process has claimed, from its share on, round the whole plan."""
+        units = self.plan.units
+        first, passed = 0, 0
+        while passed < share * self.tally.total_pixels and first < len(units) - 1:
+            passed += sum(self.plan.items[i].pixels for i in units[first])
+            first += 1
+        for number in (*range(first, len(units)), *range(first)):
+            unit = units[number]
+            if Tally.OPEN not in self.tally.state[unit.start : unit.stop]:
+                continue
+            if not self.worker.claim(self._name(number)):
+                continue
+            self.tally.refresh()  # whoever held it before may have done some of it
+            open_items = [i for i in unit if self.tally.state[i] == Tally.OPEN]
+            self._left[number] = len(open_items)
+            self._settle(number, 0)
+            for i in open_items:
+                yield number, self.plan.items[i]
+
+    def _work(
+        self,
+        claimed: Iterator[tuple[int, Item]],
+        readers: ThreadPoolExecutor,
+        writers: ThreadPoolExecutor,
+        show: Callable[[Tally], None],
+    ) -> None:
+        shown = time.monotonic()
+        while True:
+            self._read_ahead(claimed, readers)
+            if not self._reading and not self._writing:
+                return
+            if group := self._next_group():
+                self._enlarge(group, writers)
+            while self._writing and (self._must_wait() or _is_done(self._writing[0])):
+                task = self._writing.popleft()
+                assert task.writing is not None
+                task.writing.result()
+                self._settle(task.unit, 1)
+            if time.monotonic() - shown > POLL_S:
+                self.tally.refresh()
+                show(self.tally)
+                shown = time.monotonic()
+
+    def _held(self) -> int:
+        return sum(task.pixels for task in (*self._reading, *self._writing))
+
+    def _must_wait(self) -> bool:
+        return not self._reading or len(self._writing) > 2 * self.threads or self._held() > IN_FLIGHT_PIXELS
+
+    def _read_ahead(self, claimed: Iterator[tuple[int, Item]], readers: ThreadPoolExecutor) -> None:
+        """Start reading, as far ahead as the bounds on images and pixels allow."""
+        held = self._held()
+        ahead = 2 * self.threads + self.enlarger.batch
+        while not self._reading or (len(self._reading) < ahead and held < IN_FLIGHT_PIXELS):
+            following = next(claimed, None)
+            if following is None:
+                return
+            unit, item = following
+            pixels = item.pixels * self.enlarger.scale**2
+            future = readers.submit(self._read, item, pixels)
+            self._reading.append(_Task(unit, item, time.monotonic(), pixels, future))
+            held += pixels
+
+    def _next_group(self) -> list[tuple[_Task, Loaded]]:
+        """The next image that was read, and those read ahead that have its shape: they share a batch."""
+        group: list[tuple[_Task, Loaded]] = []
+        later: deque[_Task] = deque()
+        while self._reading and len(group) < self.enlarger.batch:
+            task = self._reading.popleft()
+            if group and not task.reading.done():
+                later.append(task)
+                continue
+            loaded = task.reading.result()
+            if loaded is None:
+                self._settle(task.unit, 1)
+            elif group and kind(loaded) != kind(group[0][1]):
+                later.append(task)
+            else:
+                group.append((task, loaded))
+        self._reading.extendleft(reversed(later))
+        return group
+
+    def _enlarge(self, group: list[tuple[_Task, Loaded]], writers: ThreadPoolExecutor) -> None:
+        try:
+            made = stores([loaded for _, loaded in group], self.enlarger, self._raws)
+        except UnreadableImageError as error:
+            ((task, _),) = group  # only rows are decoded this late, and they come one image at a time
+            self._fail(task.item, str(error))
+            self._settle(task.unit, 1)
+            return
+        for (task, loaded), store in zip(group, made, strict=True):
+            task.writing = writers.submit(self._write, task, loaded, store)
+            self._writing.append(task)
+
+    def _settle(self, unit: int, images: int) -> None:
+        self._left[unit] -= images
+        if self._left[unit] == 0:
+            del self._left[unit]
+            self.worker.release(self._name(unit))
+
+    def _name(self, unit: int) -> str:
+        return f"{self.plan.digest[:12]}-{unit:06d}"
+
+    def _read(self, item: Item, output_pixels: int) -> Loaded | None:
+        """Load one input; None where there is nothing more to do: it has failed, or only its date is new."""
+        known = self.tally.receipts.by_path.get(item.path)
+        ours = known is not None and known.output == item.output and known.status in ("done", "begun")
+        target = self.destination / item.output
+        if not ours and not self.output.overwrite and target.exists():
+            self._fail(item, f"{target}: exists and was not made by srdist; --overwrite replaces it")
+            return None
+        try:
+            loaded = load(self.source / item.path, output_pixels=output_pixels)
+        except OSError as error:
+            self._fail(item, f"cannot be read: {error.strerror or error}")
+            return None
+        except UnreadableImageError as error:
+            self._fail(item, str(error))
+            return None
+        if known and known.input_sha256 == loaded.sha256 and self._still_good(known, item):
+            self.worker.record(replace(known, input_mtime_ns=item.mtime_ns))
+            return None
+        return loaded
+
+    def _still_good(self, known: Receipt, item: Item) -> bool:
+        return (
+            known.status == "done"
+            and known.settings == self.settings
+            and known.output == item.output
+            and is_there(self.destination, known)
+        )
+
+    def _write(self, task: _Task, loaded: Loaded, store: Store) -> None:
+        item = task.item
+        target = self.destination / item.output
+        suffix = PurePosixPath(item.output).suffix.lower()
+        begun = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
+        try:
+            self.worker.record(begun)
+            with whole_file(target, scratch=self.worker.scratch) as temporary:
+                notes = store(temporary, suffix=suffix, quality=self.output.quality)
+                size = temporary.stat().st_size
+        except OSError as error:
+            if error.errno in _FATAL:
+                raise
+            self._fail(item, f"{target}: cannot be written: {error.strerror or error}")
+            return
+        except ValueError as error:
+            self._fail(item, str(error))
+            return
+        seconds = round(time.monotonic() - task.began, 3)
+        self.worker.record(replace(begun, status="done", output_bytes=size, seconds=seconds, notes=notes))
+
+    def _fail(self, item: Item, reason: str) -> None:
+        self.worker.record(replace(self._receipt(item), status="failed", reason=reason))
+
+    def _receipt(self, item: Item, *, input_sha256: str = "", pixels: int = 0) -> Receipt:
+        return Receipt(
+            path=item.path,
+            status="begun",
+            output=item.output,
+            settings=self.settings,
+            input_bytes=item.size,
+            input_mtime_ns=item.mtime_ns,
+            input_sha256=input_sha256,
+            pixels=pixels,
+        )
+
+
+def _is_done(task: _Task) -> bool:
+    return task.writing is not None and task.writing.done()

@@ -1,0 +1,171 @@
+"""The state of a directory job, made of its receipts: which images are done, failed or open, and the summary of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from srdist import __version__
+from srdist.claims import Receipt, Receipts, Worker
+from srdist.errors import UserError
+from srdist.filetree import Item, Plan
+from srdist.photo import OutputFormat
+from srdist.wholefile import whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleReport:
+    """What became of a job, all processes together."""
+
+    images: int
+    done: int
+    """Outputs that are there, from this run or an earlier one."""
+    failed: int
+    computed: int
+    """Outputs made since the job began, by all processes."""
+    megapixels: float
+    """Of the inputs of `computed`."""
+    seconds: float
+    notes: int
+    """Outputs that do not hold all of their input (further frames, transparency): see `notes` in the receipts."""
+    links_not_followed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a folder of outputs is made of: kept in it, so that a look at the folder alone tells how far it is."""
+
+    source: str
+    """SRC, absolute."""
+    format: OutputFormat | None
+    settings: str
+
+
+def write_job(state: Path, job: Job, worker: Worker) -> None:
+    """Keep `job` in the state folder."""
+    with whole_file(state / "job.json", scratch=worker.scratch) as temporary:
+        temporary.write_text(json.dumps(asdict(job)) + "\n")
+
+
+def read_job(state: Path) -> Job:
+    """The job that was last begun in this state folder; a UserError where there is none."""
+    try:
+        return Job(**json.loads((state / "job.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{state.parent}: no upscale job has been begun here") from error
+
+
+class Tally:
+    """Which images are done, failed or open, by the receipts of all processes."""
+
+    OPEN, DONE, FAILED = 0, 1, 2
+
+    def __init__(
+        self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, since: float
+    ) -> None:
+        """Read all receipts, and look for the outputs that they speak of.
+
+        Args:
+            since: when this job began, in seconds since 1970: what failed before is tried again.
+        """
+        self.plan = plan
+        self.receipts = receipts
+        self.settings = settings
+        self.since = since
+        self.index = {item.path: i for i, item in enumerate(plan.items)}
+        self.state = bytearray(len(plan.items))
+        self.computed = 0
+        self.computed_pixels = 0
+        self.total_pixels = sum(item.pixels for item in plan.items)
+        receipts.refresh()
+        for item in plan.items:
+            receipt = receipts.by_path.get(item.path)
+            if receipt and (receipt.status != "done" or is_there(destination, receipt)):
+                self._take(receipt)
+        open_items = (item for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN)
+        self.open_pixels_at_start = self.computed_pixels + sum(item.pixels for item in open_items)
+
+    def refresh(self) -> None:
+        """Take in what all processes have recorded since."""
+        for receipt in self.receipts.refresh():
+            if receipt.path in self.index:
+                self._take(receipt)
+
+    def _take(self, receipt: Receipt) -> None:
+        i = self.index[receipt.path]
+        if self._proves(receipt, self.plan.items[i]):
+            if self.state[i] != self.DONE and receipt.time >= self.since:
+                self.computed += 1
+                self.computed_pixels += receipt.pixels
+            self.state[i] = self.DONE
+        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
+            self.state[i] = self.FAILED
+
+    def count(self, state: int) -> int:
+        """Images in a state."""
+        return self.state.count(state)
+
+    def _proves(self, receipt: Receipt, item: Item) -> bool:
+        """Whether the output was made of this very input with these settings."""
+        return (
+            receipt.status == "done"
+            and receipt.settings == self.settings
+            and receipt.output == item.output
+            and receipt.input_bytes == item.size
+            and receipt.input_mtime_ns == item.mtime_ns
+        )
+
+    def failures(self) -> Iterator[Receipt]:
+        """The receipts of what has failed, in the order of the plan."""
+        for item, state in zip(self.plan.items, self.state, strict=True):
+            if state == self.FAILED:
+                yield self.receipts.by_path[item.path]
+
+    def report(self, *, seconds: float) -> UpscaleReport:
+        known = (self.receipts.by_path.get(item.path) for item in self.plan.items)
+        return UpscaleReport(
+            images=len(self.plan.items),
+            done=self.count(self.DONE),
+            failed=self.count(self.FAILED),
+            computed=self.computed,
+            megapixels=self.computed_pixels / 1e6,
+            seconds=seconds,
+            notes=sum(1 for receipt in known if receipt and receipt.status == "done" and receipt.notes),
+            links_not_followed=self.plan.skipped_links,
+        )
+
+
+def is_there(destination: Path, receipt: Receipt) -> bool:
+    """Whether the output that a receipt speaks of is there, as long as it says."""
+    try:
+        return (destination / receipt.output).stat().st_size == receipt.output_bytes
+    except OSError:
+        return False
+
+
+def write_summary(
+    destination: Path, report: UpscaleReport, tally: Tally, worker: Worker, *, source: Path
+) -> None:
+    """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end."""
+    with whole_file(destination / "failures.jsonl", scratch=worker.scratch) as temporary:
+        lines = (json.dumps({"path": r.path, "reason": r.reason}) + "\n" for r in tally.failures())
+        temporary.write_text("".join(lines))
+    rate = report.computed / report.seconds if report.computed else 0.0
+    summary = {
+        "srdist_version": __version__,
+        "source": str(source),
+        "settings": tally.settings,
+        "images": report.images,
+        "done": report.done,
+        "failed": report.failed,
+        "computed": report.computed,
+        "seconds": round(report.seconds, 3),
+        "images_per_s": round(rate, 3),
+        "megapixels_per_s": round(report.megapixels / report.seconds, 4) if report.computed else 0.0,
+        "with_notes": report.notes,
+        "links_not_followed": list(report.links_not_followed),
+    }
+    with whole_file(destination / "summary.json", scratch=worker.scratch) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,220 @@
+"""Images of any size through a network: cut into tiles with a halo, as many at a time as memory allows.
+
+In go pixels as stored (8 or 16 bit, grey or RGB, with alpha or without); out come the enlarged pixels of the same kind.
+Every tile is computed with the LR pixels around it that its values depend on, so that its edges cannot be seen:
+for our own networks the result is that of the whole image at once, up to the last bit of float32 arithmetic.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from srdist.ranks import computes_on_cpu, local_rank, local_world
+
+CPU_TILE = 256
+"""Side of a tile on the CPU, in LR pixels: activations of larger ones leave the caches (docs/log.md)."""
+GPU_TILE = 512
+"""Side of the first tile tried on a GPU, in LR pixels; halved when memory runs out."""
+MIN_TILE = 32
+"""No tile gets smaller than this: below, the halo is most of the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A tile: LR pixels top <= y < bottom, left <= x < right, without its halo."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grown(self, halo: int, *, height: int, width: int) -> Box:
+        """With `halo` pixels on each side that lies inside the image: at its border the network pads, as it was trained."""
+        return Box(
+            max(self.top - halo, 0),
+            min(self.bottom + halo, height),
+            max(self.left - halo, 0),
+            min(self.right + halo, width),
+        )
+
+
+def cut(whole: Box, *, tile: int) -> Iterator[Box]:
+    """Tiles of at most `tile` pixels a side that cover `whole` once, of nearly equal sizes."""
+    height, width = whole.bottom - whole.top, whole.right - whole.left
+    rows, columns = -(-height // tile), -(-width // tile)
+    for i in range(rows):
+        top, bottom = (whole.top + height * edge // rows for edge in (i, i + 1))
+        for j in range(columns):
+            left, right = (whole.left + width * edge // columns for edge in (j, j + 1))
+            yield Box(top, bottom, left, right)
+
+
+class Enlarger:
+    """A network on its device, with the tile and batch size that its memory has allowed so far.
+
+    Memory that runs out halves the batch, then the tile, then moves to the CPU, and the tile is computed again;
+    the sizes stay reduced for the images that follow.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, scale: int, halo: int, device: torch.device, tile: int | None = None
+    ) -> None:
+        """Take over `network` (evaluation mode, RGB in [0, 1] to RGB).
+
+        Args:
+            halo: LR pixels around a tile that its output depends on.
+            tile: side in LR pixels; None = by device.
+        """
+        # NHWC: 1.2 to 2.5 times as fast as NCHW for these convolutions on the CPU (docs/log.md).
+        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scale = scale
+        self.halo = halo
+        self.device = device
+        self.tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
+        # On the CPU a batch is slower than its images one by one: its activations leave the caches.
+        self.batch = 1 if device.type == "cpu" else 64
+
+    def enlarge(self, pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "H W c"]:
+        """Enlarge one image, uint8 or uint16, of 1 to 4 channels (see photo.Photo)."""
+        return self.enlarge_many([pixels])[0]
+
+    def enlarge_many(
+        self, images: Sequence[Shaped[np.ndarray, "h w c"]]
+    ) -> list[Shaped[np.ndarray, "H W c"]]:
+        """Enlarge images of one size, channel count and depth, batched as memory allows."""
+        return self._enlarge(images, 0, images[0].shape[0])
+
+    def enlarge_rows(
+        self, pixels: Shaped[np.ndarray, "h w c"], top: int, bottom: int
+    ) -> Shaped[np.ndarray, "H W c"]:
+        """Rows `top` to `bottom` of an image, enlarged; the rows outside are only looked at."""
+        return self._enlarge([pixels], top, bottom)[0]
+
+    def _enlarge(self, images: Sequence[np.ndarray], top: int, bottom: int) -> list[np.ndarray]:
+        _, width, channels = images[0].shape
+        shape = ((bottom - top) * self.scale, width * self.scale, channels)
+        outputs = [np.empty(shape, image.dtype) for image in images]
+        done = 0
+        while done < len(images):
+            group = slice(done, done + self.batch)
+            for box in cut(Box(top, bottom, 0, width), tile=self.tile):
+                self._enlarge_box(images[group], outputs[group], box, top)
+            done = group.stop
+        return outputs
+
+    def _enlarge_box(
+        self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box, origin: int
+    ) -> None:
+        """One tile of some images, into their outputs; where memory runs out, again in smaller parts.
+
+        Args:
+            origin: the row of the images where the outputs begin.
+        """
+        try:
+            self._compute(images, outputs, box, origin)
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or not self._shrink(len(images), box):
+                raise
+        # Outside the except clause: until here the error's traceback keeps the tensors that did not fit.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size, tile = self.batch, self.tile  # which may shrink again on the way
+        for start in range(0, len(images), size):
+            group = slice(start, start + size)
+            for part in cut(box, tile=tile):
+                self._enlarge_box(images[group], outputs[group], part, origin)
+
+    def _shrink(self, batch: int, box: Box) -> bool:
+        """One step down from what was tried: half the batch, half the tile, the CPU; False where none is left."""
+        side = max(box.bottom - box.top, box.right - box.left)
+        if batch > 1:
+            self.batch = batch // 2
+        elif side >= 2 * MIN_TILE:
+            self.tile = side // 2
+        elif self.device.type != "cpu":
+            self.device = torch.device("cpu")
+            self.network.to(self.device)
+            self.tile, self.batch = CPU_TILE, 1
+        else:
+            return False
+        return True
+
+    def _compute(
+        self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box, origin: int
+    ) -> None:
+        height, width, _ = images[0].shape
+        s = self.scale
+        wide = box.grown(self.halo, height=height, width=width)
+        lr = np.stack([image[wide.top : wide.bottom, wide.left : wide.right] for image in images])
+        sr = self._forward(torch.from_numpy(lr).to(self.device))
+        top, left = (box.top - wide.top) * s, (box.left - wide.left) * s
+        inner = sr[:, top : top + (box.bottom - box.top) * s, left : left + (box.right - box.left) * s]
+        for output, values in zip(outputs, inner.cpu().numpy(), strict=True):
+            output[(box.top - origin) * s : (box.bottom - origin) * s, box.left * s : box.right * s] = values
+
+    @torch.inference_mode()
+    def _forward(self, lr: Shaped[Tensor, "n h w c"]) -> Shaped[Tensor, "n H W c"]:
+        peak = 255 if lr.dtype == torch.uint8 else 65535
+        values = lr.permute(0, 3, 1, 2).float().div_(peak)
+        channels = values.shape[1]
+        colour, alpha = (values[:, :-1], values[:, -1:]) if channels in (2, 4) else (values, None)
+        if alpha is None or bool((alpha == 1).all()):
+            sr = self._colour(colour)
+        else:
+            # Premultiplied, so that the hidden colour of transparent pixels does not bleed into the edge.
+            sr_alpha, divisor = self._alpha(alpha)
+            sr = self._colour(colour * alpha) / divisor
+            sr = torch.where(sr_alpha > 0, sr, 0)
+            sr = torch.cat([sr, sr_alpha], dim=1)
+        if alpha is not None and sr.shape[1] == channels - 1:
+            sr = torch.cat([sr, torch.ones_like(sr[:, :1])], dim=1)
+        levels = sr.float().mul(peak).round_().clamp_(0, peak)
+        return levels.to(lr.dtype).permute(0, 2, 3, 1)
+
+    def _colour(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
+        """Through the network; grey goes in three times and comes out as the BT.601 mean of the three."""
+        if values.shape[1] == 3:
+            return self._network(values)
+        r, g, b = self._network(values.expand(-1, 3, -1, -1)).float().unbind(1)
+        return (0.299 * r + 0.587 * g + 0.114 * b).unsqueeze(1)
+
+    def _alpha(self, alpha: Float[Tensor, "n 1 h w"]) -> tuple[Tensor, Tensor]:
+        """Enlarged alpha in [0, 1], and what premultiplied colour is to be divided by.
+
+        The same network makes both edges, of colour and of alpha: so they fit. Alpha is kept between the least and
+        the greatest LR alpha nearby, so that what was opaque, or transparent, all around stays exactly that.
+        """
+        sr = self._colour(alpha)
+        low, high = (
+            F.interpolate(pooled, scale_factor=self.scale, mode="nearest")
+            for pooled in (-F.max_pool2d(-alpha, 5, 1, 2), F.max_pool2d(alpha, 5, 1, 2))
+        )
+        clamped = torch.minimum(torch.maximum(sr, low), high)
+        divisor = torch.where(low == high, low, sr).clamp_min(1 / 65535)
+        return clamped, divisor
+
+    def _network(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        sr: Tensor = self.network(lr.contiguous(memory_format=torch.channels_last))
+        return sr
+
+
+def pick_device() -> torch.device:
+    """This rank's GPU, or the CPU with the cores of this machine shared out over its ranks."""
+    if not computes_on_cpu() and torch.cuda.is_available():
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world()))
+    return torch.device("cpu")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # The CPU allocator raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

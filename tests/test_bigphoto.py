@@ -1,0 +1,168 @@
+"""Images of 16 bits, and images too large to hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+import torch
+from PIL import Image, ImageCms, ImageOps
+
+from srdist import enlargement
+from srdist.bigphoto import RowReader, encode_raw, enlarge_rows, is_deep
+from srdist.config import ModelConfig
+from srdist.imaging import UnreadableImageError
+from srdist.model import build
+from srdist.pipeline import Output
+from srdist.tiling import Enlarger
+from srdist.weightfile import WeightsInfo, save_weights
+from tests.test_upscale import go, outputs
+
+SMALL = ModelConfig(widths=(12, 8))
+
+
+def enlarger(tile: int | None = None, *, strength: float = 30) -> Enlarger:
+    network = build(SMALL, seed=0).eval()
+    network.load_state_dict(
+        network.state_dict() | {"conv3.weight": strength * network.state_dict()["conv3.weight"]}
+    )
+    return Enlarger(network, scale=2, halo=network.halo, device=torch.device("cpu"), tile=tile)
+
+
+def write_deep(path: Path, pixels: np.ndarray) -> None:
+    """A 16-bit file of one to four channels, by libvips itself or, for TIFF, by tifffile."""
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, pixels.squeeze(), photometric="rgb" if pixels.shape[2] > 2 else "minisblack")
+        return
+    image = pyvips.Image.new_from_array(pixels).copy(
+        interpretation="grey16" if pixels.shape[2] < 3 else "rgb16"
+    )
+    image.write_to_file(str(path))
+
+
+def read_deep(path: Path) -> np.ndarray:
+    image = pyvips.Image.new_from_file(str(path))
+    assert image.format == "ushort"
+    return np.asarray(image.numpy()).reshape(image.height, image.width, image.bands)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, build(SMALL, seed=0).state_dict(), WeightsInfo(SMALL, "bicubic", "", 0))
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_images_stay_sixteen_bit(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], suffix: str, channels: int
+) -> None:
+    if suffix == ".tif" and channels in (2, 4):
+        pytest.skip("alpha in 16-bit TIFF is written by few programs")
+    source = tmp_path / "src"
+    source.mkdir()
+    photo = np.dstack([photos["coffee"][:50, :60], np.full((50, 60), 200, np.uint8)])
+    pixels = (
+        photo[..., {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[channels]].astype(np.uint16) * 257 + 100
+    )
+    write_deep(source / f"deep{suffix}", pixels)
+    assert is_deep((source / f"deep{suffix}").read_bytes())
+    assert go(source, tmp_path / "dst", weights).failed == 0
+    large = read_deep(tmp_path / "dst" / f"deep{suffix}")
+    assert large.shape == (100, 120, channels)
+    assert len(np.unique(large)) > 400
+    bicubic = np.asarray(Image.fromarray(photo[..., 0]).resize((120, 100), Image.Resampling.BICUBIC), float)
+    assert np.abs(large[..., 0] / 257 - bicubic).mean() < 6
+
+
+def test_sixteen_bits_become_eight_where_the_format_holds_no_more(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray]
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    write_deep(source / "deep.png", photos["coffee"][:50, :60].astype(np.uint16) * 257)
+    report = go(source, tmp_path / "dst", weights, output=Output(format="jpg"))
+    assert report.notes == 1
+    assert Image.open(tmp_path / "dst" / "deep.jpg").size == (120, 100)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("tile", [16, 33, 500])
+def test_an_image_in_strips_equals_the_image_at_once(
+    tmp_path: Path, photos: dict[str, np.ndarray], suffix: str, tile: int
+) -> None:
+    image = photos["astronaut"][:173, :90]
+    Image.fromarray(image).save(tmp_path / f"in{suffix}")
+    raw = enlarge_rows(RowReader(tmp_path / f"in{suffix}"), enlarger(tile), tmp_path / "raw")
+    encode_raw(raw, tmp_path / f"out{suffix}", suffix=suffix, quality=95)
+    difference = np.abs(
+        np.asarray(Image.open(tmp_path / f"out{suffix}")).astype(int) - enlarger().enlarge(image)
+    )
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= 5
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_strips_keep_what_belongs_to_a_photo(
+    tmp_path: Path, photos: dict[str, np.ndarray], suffix: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(photos["chelsea"][:60, :90])
+    image.save(tmp_path / f"in{suffix}", exif=exif, icc_profile=icc)
+    raw = enlarge_rows(RowReader(tmp_path / f"in{suffix}"), enlarger(strength=1), tmp_path / "raw")
+    encode_raw(raw, tmp_path / f"out{suffix}", suffix=suffix, quality=95)
+    out = Image.open(tmp_path / f"out{suffix}")
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / f"in{suffix}"))
+    assert out.size == (upright.width * 2, upright.height * 2)
+    assert out.getexif().get(0x0112, 1) == 1
+    assert out.getexif()[0x010F] == "maker"
+    assert out.info["icc_profile"] == icc
+    difference = np.asarray(out.resize(upright.size), float) - np.asarray(upright)
+    assert np.abs(difference).mean() < 12
+
+
+@pytest.mark.parametrize("kind", ["L", "RGB", "CMYK", "RGBA"])
+def test_large_images_take_the_same_kinds_as_small_ones(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    suffix = ".jpg" if kind == "CMYK" else ".png"
+    Image.fromarray(photos["rocket"][:80, :70]).convert(kind).save(source / f"x{suffix}", quality=95)
+    go(source, tmp_path / "small", weights)
+    monkeypatch.setattr(enlargement, "STREAM_PIXELS", 100)
+    go(source, tmp_path / "large", weights)
+    small, large = (Image.open(tmp_path / name / f"x{suffix}") for name in ("small", "large"))
+    assert large.mode == small.mode
+    difference = np.abs(np.asarray(large).astype(int) - np.asarray(small))
+    # CMYK without a profile: libvips and Pillow have different ideas of the inks.
+    assert difference.mean() < 40 if kind == "CMYK" else difference.max() == 0
+
+
+def test_a_truncated_large_image_is_listed_and_leaves_nothing(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enlargement, "STREAM_PIXELS", 100)
+    source = tmp_path / "src"
+    source.mkdir()
+    for name in ("a.png", "b.jpg", "c.png"):
+        Image.fromarray(photos["coffee"]).save(source / name)
+    for name in ("a.png", "b.jpg"):
+        (source / name).write_bytes((source / name).read_bytes()[:30_000])
+    report = go(source, tmp_path / "dst", weights)
+    assert (report.done, report.failed) == (1, 2)
+    assert outputs(tmp_path / "dst").keys() == {"c.png"}
+    assert not list((tmp_path / "dst").rglob("*.raw"))
+
+
+def test_floating_point_samples_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", np.zeros((5, 5, 3), np.float32), photometric="rgb")
+    with pytest.raises(UnreadableImageError, match="float, expected 1 to 4 of 8 or 16 bits"):
+        RowReader(tmp_path / "f.tif")
