@@ -162,18 +162,22 @@ class Pipeline:
             held += pixels
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
-        """The next images that were read, of one shape so that they go through the network together."""
+        """The next image that was read, and those read ahead that have its shape: they share a batch."""
         group: list[tuple[_Task, Loaded]] = []
+        later: deque[_Task] = deque()
         while self._reading and len(group) < self.enlarger.batch:
-            task = self._reading[0]
+            task = self._reading.popleft()
+            if group and not task.reading.done():
+                later.append(task)
+                continue
             loaded = task.reading.result()
-            if loaded and group and kind(loaded) != kind(group[0][1]):
-                break
-            self._reading.popleft()
-            if loaded:
-                group.append((task, loaded))
-            else:
+            if loaded is None:
                 self._settle(task.unit, 1)
+            elif group and kind(loaded) != kind(group[0][1]):
+                later.append(task)
+            else:
+                group.append((task, loaded))
+        self._reading.extendleft(reversed(later))
         return group
 
     def _enlarge(self, group: list[tuple[_Task, Loaded]], writers: ThreadPoolExecutor) -> None:

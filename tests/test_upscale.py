@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from torch import Tensor, nn
 
 from srdist.cli import main
 from srdist.config import ModelConfig
@@ -110,6 +111,39 @@ def test_the_tree_is_kept_and_what_is_broken_is_listed(tree: Path, tmp_path: Pat
     assert "runcated" in failure["reason"]
     summary = json.loads((dst / "summary.json").read_text())
     assert (summary["images"], summary["done"], summary["failed"], summary["computed"]) == (25, 24, 1, 24)
+
+
+class Counting(nn.Module):
+    """A network that notes the shapes it was given."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, lr: Tensor) -> Tensor:
+        self.shapes.append(tuple(lr.shape))
+        result: Tensor = self.network(lr)
+        return result
+
+
+def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray]
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for k in range(16):
+        side = 20 if k % 2 else 24
+        Image.fromarray(photos["coffee"][k : k + side, k : k + side]).save(source / f"{k:02d}.png")
+    network, _ = load_weights(weights)
+    counting = Counting(network)
+    batching = Enlarger(counting, scale=2, halo=network.halo, device=torch.device("cpu"))
+    batching.batch = 16  # as on a GPU
+    go(source, tmp_path / "batched", weights, enlarger=batching)
+    go(source, tmp_path / "single", weights)
+    assert sum(shape[0] for shape in counting.shapes) == 16
+    assert len(counting.shapes) <= 8
+    assert outputs(tmp_path / "batched") == outputs(tmp_path / "single")
 
 
 def test_a_rerun_makes_only_what_is_missing_or_changed(tree: Path, tmp_path: Path, weights: Path) -> None:
