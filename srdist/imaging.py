@@ -116,7 +116,7 @@ def to_u8(image: Float[Tensor, "*n 3 h w"]) -> UInt8[Tensor, "*n 3 h w"]:
 
 def luma(image_u8: UInt8[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n h w"]:
     """BT.601 luma in 16..235 of 8-bit RGB, unrounded float64: MATLAB's rgb2ycbcr, as the SR literature scores."""
-    r, g, b = image_u8.double().unbind(-3)
+    r, g, b = (plane.double() for plane in image_u8.unbind(-3))
     return 16 + (65.481 * r + 128.553 * g + 24.966 * b) / 255
 
 
