@@ -352,3 +352,16 @@ def upscale(
             overwrite=overwrite,
         )
     )
+
+
+@main.command()
+@click.argument("weights")
+@click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+def export(weights: str, out: Path) -> None:
+    """Write WEIGHTS (a file, run folder or shipped name) in another format, for programs without torch."""
+    from srdist.onnxfile import export_onnx
+    from srdist.weightfile import load_weights
+
+    network, info = load_weights(weights)
+    export_onnx(network, info, out)
+    click.echo(str(out))
