@@ -16,7 +16,7 @@ from srdist.anynetwork import load_network
 from srdist.claims import Receipts, living, process_began, share_of
 from srdist.errors import UserError
 from srdist.filetree import list_inputs, make_plan, refuse_overlap
-from srdist.photo import OutputFormat
+from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
 from srdist.ranks import is_main, local_world
 from srdist.tally import Tally, UpscaleReport, read_job
@@ -44,6 +44,9 @@ def run(
     refuse_overlap(source, destination)
     if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
         raise UserError(f"{destination}: is a file, expected a folder")
+    single = is_single_file(source, destination)
+    if single and output_format and WRITABLE[destination.suffix.lower()] != WRITABLE[f".{output_format}"]:
+        raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
     network = load_network(weights)
     digest = digest_of(network.module)
     enlarger = Enlarger(
@@ -55,7 +58,7 @@ def run(
         blend=network.blend,
     )
     output = Output(output_format, quality, overwrite)
-    if is_single_file(source, destination):
+    if single:
         for note in upscale_file(source, destination, enlarger=enlarger, output=output):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
@@ -206,4 +209,5 @@ def _threads() -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    click.echo("srdist: stopped; the same command goes on", err=True)
+    raise SystemExit(128 + signal.SIGTERM)
