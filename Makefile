@@ -64,18 +64,20 @@ LAUNCH := ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --config_file launch/
 .PHONY: demo
 demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, draw a comparison
 	@echo "== training (one to three minutes on two cores; run it again and it goes on where it stood)"
-	$(LAUNCH) srdist/train.py --config configs/demo_x2.yaml --run $(DEMO_RUN)
+	$(LAUNCH) srdist/train.py --config configs/demo_x2.yaml --run $(DEMO_RUN) $(ARGS)
 	@echo "== evaluating on the demo's test tiles"
 	$(BIN)/srdist evaluate --weights $(DEMO_RUN) --hr shards/demo --split test
 	@echo "== upscaling a directory on two ranks"
 	$(LAUNCH) -m srdist upscale shards/demo/tiles/test $(DEMO_RUN)/upscaled --weights $(DEMO_RUN)
 	@echo "== comparing"
 	$(BIN)/srdist compare shards/demo/tiles/test/chelsea_273_000.jpg --weights $(DEMO_RUN) --out $(DEMO_RUN)/compare.png
+	$(BIN)/srdist report $(DEMO_RUN)
 	@echo
 	@echo "the network      $(DEMO_RUN)/best.safetensors"
 	@echo "its metrics      $(DEMO_RUN)/metrics.jsonl, W&B offline in $(DEMO_RUN)/wandb"
 	@echo "sample grids     $(DEMO_RUN)/samples/"
 	@echo "upscaled images  $(DEMO_RUN)/upscaled/"
+	@echo "the report       $(DEMO_RUN)/report.html"
 	@echo "the comparison   $(DEMO_RUN)/compare.png"
 
 .PHONY: clean

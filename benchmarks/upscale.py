@@ -284,7 +284,7 @@ def kills(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
     save_weights(weights, model.state_dict(), WeightsInfo(model.config, "bicubic", "", 0))
     source = folder / "in"
     source.mkdir()
-    for i, photo in enumerate(halves(images, 60)):
+    for i, photo in enumerate(halves(images, 24)):
         Image.fromarray(photo).save(source / f"{i:03d}.png")
     whole_path(source, folder / "right")
     right = {path.name: path.read_bytes() for path in (folder / "right").glob("*.png")}

@@ -355,6 +355,16 @@ def upscale(
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in RUN]")
+def report(run: Path, out: Path | None) -> None:
+    """Show the run in folder RUN as one HTML file: curves, samples, scores, sessions, config. Works offline."""
+    from srdist.report import write_report
+
+    click.echo(str(write_report(run, out)))
+
+
+@main.command()
 @click.argument("weights")
 @click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
 def export(weights: str, out: Path) -> None:

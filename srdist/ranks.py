@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from srdist.errors import UserError
+from srdist.errors import UserError, WorkError
 
 T = TypeVar("T")
 
@@ -59,6 +59,25 @@ def check_world(found: int) -> None:
             f"the launcher started {launched} processes but {found} found each other; "
             "on a machine without GPUs set ACCELERATE_USE_CPU=true"
         )
+
+
+@contextmanager
+def lost_peers_named() -> Iterator[None]:
+    """Turn what gloo and NCCL say when another rank died or is stuck into one line.
+
+    Raises:
+        WorkError: the connection to another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text:
+            raise WorkError(
+                f"rank {rank()} lost another rank ({text.splitlines()[0][:120]}); see what that one said last; "
+                "the same command goes on from the newest checkpoint"
+            ) from error
+        raise
 
 
 def rank() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -107,14 +106,7 @@ def wandb_id(run: Path, *, candidate: str) -> str:
     return candidate
 
 
-def read_stopped(run: Path) -> dict[str, Any] | None:
-    """What STOPPED says, and take it away: the run goes on."""
-    path = run / "STOPPED"
-    if not path.is_file():
-        return None
-    try:
-        marker: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        marker = {}
-    path.unlink()
-    return marker
+def clear_stopped(run: Path) -> None:
+    """Take STOPPED and a forgotten STOP away: the run goes on."""
+    for name in ("STOPPED", "STOP"):
+        (run / name).unlink(missing_ok=True)

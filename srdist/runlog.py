@@ -21,6 +21,7 @@ from typing import Any
 
 from PIL import Image
 
+from srdist.samples import save_grid
 from srdist.tracking import WandbRun
 from srdist.wholefile import whole_file, write_bytes
 
@@ -85,7 +86,7 @@ class RunLog:
             return
         path = self.run / "samples" / f"step-{step:08d}.png"
         with whole_file(path) as temporary:
-            image.save(temporary, format="PNG")
+            save_grid(temporary, image)
         if self.wandb is not None:
             self.wandb.picture(step, path)
 

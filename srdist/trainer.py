@@ -6,51 +6,27 @@ else (log line, validation, checkpoint) happens at step boundaries, on all ranks
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
-import torch
-
-from srdist import checkpoint, ranks, runfolder, stopping
-from srdist.config import Config, dump, parse
-from srdist.data.proof import EpochProof
+from srdist import ranks, runfolder, stopping
+from srdist.config import Config
 from srdist.data.shards import BadSample, ShardIndex
 from srdist.data.stream import Pair, TrainStream
 from srdist.device import configure_threads, environment, memory_mb, open_accelerator, split_batch
 from srdist.errors import WorkError
+from srdist.keeper import Keeper
 from srdist.learner import Learner
 from srdist.model import build
 from srdist.optimize import learning_rate
 from srdist.runlog import RunLog
-from srdist.trace import StepValues, Trace
+from srdist.trace import StepValues
 from srdist.tracking import WandbRun, wanted_mode
 from srdist.validation import Validator
-from srdist.weightfile import WeightsInfo, fit_state, load_weights, pack_weights
-from srdist.wholefile import write_bytes
-
-
-@dataclass(slots=True)
-class TrainState:
-    """Where the run stands: plain values, the same on every rank, stored in trainer.json."""
-
-    step: int = 0
-    """Optimizer steps done, refused ones included."""
-    best_psnr_y_db: float | None = None
-    best_step: int | None = None
-    validated_step: int = 0
-    """Newest step whose validation is logged."""
-    refused_steps: int = 0
-    """Steps whose loss or gradient was not finite."""
-    refused_in_row: int = 0
-    bad_samples: int = 0
-    """Damaged samples given weight 0 so far."""
-    bad_in_epoch: int = 0
-    train_seconds: float = 0.0
-    """Seconds in the training loop, over all resumptions."""
+from srdist.weightfile import fit_state, load_weights
 
 
 class Trainer:
@@ -68,8 +44,6 @@ class Trainer:
         ranks.main_first(self._take_lock)
         self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
         self.index = ShardIndex.open(config.data.shards, config.data.train_split)
-        self.state, self.trace = TrainState(), Trace()
-        self.best: bytes | None = None
         network = build(config.model, seed=config.train.seed)
         if config.train.init_from is not None:
             start, _ = load_weights(config.train.init_from)
@@ -78,8 +52,11 @@ class Trainer:
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
         )
         self.validator = Validator(config, device=self.accelerator.device, run=run)
+        self.keeper = Keeper(config, run=run, learner=self.learner, index=self.index, log=self.log)
+        changed = self.keeper.take_over()
+        self.state, self.trace, self.proof = self.keeper.state, self.keeper.trace, self.keeper.proof
         self._since, self._wait_s, self._timed_steps = 0.0, 0.0, 0
-        self._open_run()
+        self._introduce(changed)
 
     def fit(self) -> bool:
         """Train to the config's last step; False if a stop was asked for and the state is saved."""
@@ -88,7 +65,7 @@ class Trainer:
             self.log.say(f"{self.run} is already at step {state.step} of {steps}: raise train.steps to go on")
             return True
         stopped: str | None = None
-        with self._stream() as stream:
+        with ranks.lost_peers_named(), self._stream() as stream:
             pairs = iter(stream)
             self._since, self._wait_s, self._timed_steps = time.perf_counter(), 0.0, 0
             while stopped is None and (state.step < steps or self._due("validate")):
@@ -201,11 +178,7 @@ class Trainer:
         if scores is None:
             return stopping.requested(self.run) or "another rank was asked to stop"
         network, bicubic = scores
-        state.validated_step = state.step
-        best = state.best_psnr_y_db is None or network.psnr_y_db > state.best_psnr_y_db
-        if best:
-            state.best_psnr_y_db, state.best_step = network.psnr_y_db, state.step
-            self.best = pack_weights(weights, self._info())
+        best = self.keeper.note_score(weights, network.psnr_y_db)
         values = asdict(network) | {
             f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"
         }
@@ -294,99 +267,13 @@ class Trainer:
         self.trace.clear()
         self._since, self._wait_s, self._timed_steps = now, 0.0, 0
 
-    # The run's files.
-
     def _save(self) -> None:
-        """Write a checkpoint, last.safetensors and best.safetensors; a failure is raised on every rank."""
-        state, config = self.state, self.config.train
         self._judge(self.trace.flush())
-        open_sums = ranks.reduce_sums(self.proof.open_sums()).tolist()
-        model, optimizer = self.learner.state()
-        trainer: dict[str, Any] = {
-            "state": asdict(state),
-            "samples_seen": state.step * config.global_batch,
-            "proof": open_sums,
-            "trace": self.trace.dump(),
-            "config": self.config.model_dump(mode="json"),
-            "manifest_id": self.index.manifest_id,
-            "world": self.world,
-            "wandb_id": self.wandb_id,
-        }
-        content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=self.best)
-        last = pack_weights(self.learner.weights(), self._info())
+        self.keeper.save()
 
-        def write() -> None:
-            folder = self.run / "checkpoints"
-            checkpoint.write(folder, content, step=state.step)
-            self._write_weights(last)
-            checkpoint.prune(folder, keep=config.keep_checkpoints, best_step=state.best_step)
-
-        ranks.main_first(write)
-
-    def _write_weights(self, last: bytes) -> None:
-        write_bytes(self.run / "last.safetensors", last)
-        if self.best is not None:
-            write_bytes(self.run / "best.safetensors", self.best)
-
-    def _open_run(self) -> None:
-        """Find where the run stands, take that over, and tell how it goes on."""
-        found = ranks.main_first(lambda: checkpoint.newest(self.run / "checkpoints"))
-        changed: dict[str, list[Any]] = {}
-        open_sums = torch.zeros(2, dtype=torch.int64)
-        if found is not None:
-            path, saved, passed_over = found
-            for problem in passed_over:
-                self.log.warn(f"checkpoint passed over: {problem}")
-            old = parse(saved.trainer["config"], source=f"{path}/trainer.json")
-            changed = runfolder.changes(old, self.config, source=self.run)
-            runfolder.check_manifest(
-                self.index.manifest_id, trained=saved.trainer["manifest_id"], source=self.run
-            )
-            self.learner.load_state(saved.model, saved.optimizer)
-            self.state = TrainState(**saved.trainer["state"])
-            self.trace.restore(saved.trainer["trace"])
-            self.best = saved.best
-            open_sums = torch.tensor(saved.trainer["proof"], dtype=torch.int64)
-        self.proof = EpochProof(self.index, start=self.state.step * self.config.train.global_batch)
-        self.proof.restore(open_sums if ranks.is_main() else torch.zeros_like(open_sums))
-        self.wandb_id = ranks.main_first(
-            lambda: self._prepare_folder(None if found is None else found[1].trainer["wandb_id"])
-        )
-        facts = self._facts()
-        if ranks.is_main():
-            self._open_wandb(facts)
-        self.log.row("start" if found is None else "resume", self.state.step, **facts, changed=changed)
-        self.log.say(self._headline(resumed=found is not None))
-        for name, (before, after) in changed.items():
-            self.log.say(f"  {name}: {before} before, {after} now")
-
-    def _prepare_folder(self, known_id: str | None) -> str:
-        """On the first rank: bring the folder's files to where the run stands; return the W&B id."""
-        runfolder.read_stopped(self.run)
-        (self.run / "STOP").unlink(missing_ok=True)
-        self.log.forget_after(self.state.step)
-        write_bytes(self.run / "config.yaml", dump(self.config).encode())
-        if self.best is not None:
-            write_bytes(self.run / "best.safetensors", self.best)
-        return runfolder.wandb_id(self.run, candidate=known_id or secrets.token_hex(4))
-
-    def _open_wandb(self, facts: dict[str, Any]) -> None:
-        mode = wanted_mode(self.config.log.wandb)
-        if mode is None:
-            return
-        self.log.wandb = WandbRun(
-            self.run,
-            run_id=self.wandb_id,
-            mode=mode,
-            project=self.config.log.project,
-            facts=self.config.model_dump(mode="json") | facts,
-            say=self.log.warn,
-        )
-        manifest = Path(self.index.folder) / "manifest.json"
-        self.log.wandb.artifact(manifest, name=f"shards-{self.index.manifest_id[:12]}", kind="dataset")
-
-    def _facts(self) -> dict[str, Any]:
-        return {
+    def _introduce(self, changed: dict[str, list[Any]] | None) -> None:
+        """Tell what begins or goes on, on the console, in metrics.jsonl and to W&B."""
+        facts = {
             "world": self.world,
             "rank_batch": self.rank_batch,
             "accumulation": self.accumulation,
@@ -395,21 +282,29 @@ class Trainer:
             "parameters": sum(parameter.numel() for parameter in self.learner.parameters.values()),
             **environment(self.accelerator.device),
         }
-
-    def _headline(self, *, resumed: bool) -> str:
+        mode = wanted_mode(self.config.log.wandb)
+        if ranks.is_main() and mode is not None:
+            self.log.wandb = WandbRun(
+                self.run,
+                run_id=self.keeper.wandb_id,
+                mode=mode,
+                project=self.config.log.project,
+                facts=self.config.model_dump(mode="json") | facts,
+                say=self.log.warn,
+            )
+            manifest = Path(self.index.folder) / "manifest.json"
+            self.log.wandb.artifact(manifest, name=f"shards-{self.index.manifest_id[:12]}", kind="dataset")
+        kind = "start" if changed is None else "resume"
+        self.log.row(kind, self.state.step, **facts, changed=changed or {})
+        begin = "starts" if changed is None else f"resumes at step {self.state.step}"
         config = self.config.train
-        ranks_said = f"{self.world} rank{'s' if self.world > 1 else ''}"
-        batch = f"{config.global_batch} = {self.world} x {self.rank_batch} x {self.accumulation} (ranks x batch x accumulation)"
-        begin = f"resumes at step {self.state.step}" if resumed else "starts"
-        return (
-            f"{self.run} {begin}: {ranks_said} on {self.accelerator.device.type}, precision {config.precision}, "
-            f"global batch {batch}, {len(self.index)} training samples, {config.steps} steps"
+        self.log.say(
+            f"{self.run} {begin}: {self.world} rank{'s' if self.world > 1 else ''} on {self.accelerator.device.type}, "
+            f"precision {config.precision}, global batch {config.global_batch} = {self.world} x {self.rank_batch} x "
+            f"{self.accumulation} (ranks x batch x accumulation), {len(self.index)} training samples, {config.steps} steps"
         )
-
-    def _info(self) -> WeightsInfo:
-        return WeightsInfo(
-            self.config.model, self.config.data.kernel, self.index.manifest_id, self.state.step
-        )
+        for name, (before, after) in (changed or {}).items():
+            self.log.say(f"  {name}: {before} before, {after} now")
 
     def _take_lock(self) -> None:
         self._lock = runfolder.lock(self.run)

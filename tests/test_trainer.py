@@ -52,7 +52,7 @@ def test_one_rank_two_ranks_and_accumulation_train_the_same_batches(small_set: P
     for other in (two, gathered):
         for step, (loss, norm, rate) in one.loss_trace().items():
             found = other.loss_trace()[step]
-            assert found[:2] == pytest.approx((loss, norm), rel=1e-3)
+            assert found[:2] == pytest.approx((loss, norm), rel=1e-4)
             assert found[2] == rate
         for name, tensor in one.final().model.items():
             torch.testing.assert_close(other.final().model[name], tensor, rtol=1e-3, atol=1e-5)

@@ -27,6 +27,7 @@ THIN = (
     "train.global_batch=12",
 )
 BRIEF = (
+    "train.precision=no",
     "train.log_every=1",
     "train.validate_every=1000",
     "train.checkpoint_every=1000",

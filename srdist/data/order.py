@@ -9,7 +9,6 @@ docs/order.md states it so that another program can follow it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import isqrt
 from typing import Literal, Protocol
 
@@ -52,9 +51,11 @@ def stream_keys(
 
 
 def permute(
-    values: UInt64[np.ndarray, " n"], *, size: int, keys: UInt64[np.ndarray, " n"]
+    values: UInt64[np.ndarray, " n"], *, size: int, keys: UInt64[np.ndarray, " k"]
 ) -> UInt64[np.ndarray, " n"]:
     """Map each value below `size` to another below `size`: for each key a permutation (Black & Rogaway, 2002).
+
+    There is one key for each value, or one for all.
 
     A Feistel network on Z_a x Z_b, where a*b is the smallest such product not below `size`; what falls outside
     is sent through again (cycle walking), on average less than once in a thousand for a thousand samples.
@@ -64,13 +65,14 @@ def permute(
     result = values.copy()
     outside = np.arange(len(values))
     while len(outside):
-        result[outside] = _feistel(result[outside], a, b, keys[outside])
+        their_keys = keys if len(keys) == 1 else keys[outside]
+        result[outside] = _feistel(result[outside], a, b, their_keys)
         outside = outside[result[outside] >= size]
     return result
 
 
 def _feistel(
-    values: UInt64[np.ndarray, " n"], a: int, b: int, keys: UInt64[np.ndarray, " n"]
+    values: UInt64[np.ndarray, " n"], a: int, b: int, keys: UInt64[np.ndarray, " k"]
 ) -> UInt64[np.ndarray, " n"]:
     wide_a, wide_b = np.uint64(a), np.uint64(b)
     left, right = values // wide_b, values % wide_b
@@ -107,10 +109,8 @@ class WindowOrder:
         self.num_samples = int(self.shard_samples.sum())
         self.window = window
         self.seed = seed
-        self._epoch = lru_cache(maxsize=2)(self._arrange)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _window_order, (self.shard_samples, self.window, self.seed)
+        self._first_ids = np.cumsum(self.shard_samples) - self.shard_samples
+        self._arranged: dict[int, tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " t"]]] = {}
 
     def shards_at(self, position: int) -> Int64[np.ndarray, " k"]:
         """The shards that are read at a position."""
@@ -136,26 +136,26 @@ class WindowOrder:
             first = int(starts[window * self.window])
             last = int(starts[min((int(window) + 1) * self.window, len(shards))])
             key = stream_keys(self.seed, SAMPLES, np.array([epoch]))
-            keys = np.repeat(mix64(key ^ np.uint64(window)), len(inside))
-            shuffled = permute((places[inside] - first).astype(np.uint64), size=last - first, keys=keys)
+            offsets = (places[inside] - first).astype(np.uint64)
+            shuffled = permute(offsets, size=last - first, keys=mix64(key ^ np.uint64(window)))
             place = shuffled.astype(np.int64) + first
             at = np.searchsorted(starts, place, side="right") - 1
-            result[inside] = self._first_ids()[shards[at]] + place - starts[at]
+            result[inside] = self._first_ids[shards[at]] + place - starts[at]
         return result
 
-    def _first_ids(self) -> Int64[np.ndarray, " s"]:
-        return np.cumsum(self.shard_samples) - self.shard_samples
+    def _epoch(self, epoch: int) -> tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " t"]]:
+        if epoch not in self._arranged:
+            if len(self._arranged) == 2:  # a batch lies in two epochs at most, but for sets smaller than it
+                self._arranged.clear()
+            self._arranged[epoch] = self._arrange(epoch)
+        return self._arranged[epoch]
 
     def _arrange(self, epoch: int) -> tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " t"]]:
         """The shards in this epoch's order, and the position where each begins (and, last, where the epoch ends)."""
         num_shards = len(self.shard_samples)
-        keys = np.repeat(stream_keys(self.seed, SHARDS, np.array([epoch])), num_shards)
+        keys = stream_keys(self.seed, SHARDS, np.array([epoch]))
         shards = permute(np.arange(num_shards, dtype=np.uint64), size=num_shards, keys=keys).astype(np.int64)
         return shards, np.concatenate([[0], np.cumsum(self.shard_samples[shards])])
-
-
-def _window_order(shard_samples: Int64[np.ndarray, " s"], window: int, seed: int) -> WindowOrder:
-    return WindowOrder(shard_samples.tolist(), window=window, seed=seed)
 
 
 def make_order(mode: OrderMode, *, shard_samples: Sequence[int], window_shards: int, seed: int) -> Order:

@@ -183,8 +183,8 @@ def _write_split(
     folder: Path, split: str, members: list[Checked], recipe: Recipe, threads: int
 ) -> SplitEntry:
     places = np.arange(len(members), dtype=np.uint64)
-    keys = np.repeat(stream_keys(recipe.seed, PACKING, np.zeros(1, np.int64)), len(members))
-    shuffled = [members[place] for place in permute(places, size=len(members), keys=keys)]
+    key = stream_keys(recipe.seed, PACKING, np.zeros(1, np.int64))
+    shuffled = [members[place] for place in permute(places, size=len(members), keys=key)]
     total_bytes = sum(one.size for one in members)
     num_shards = max(-(-len(members) // recipe.shard_samples), -(-total_bytes // recipe.shard_bytes), 1)
     num_shards = min(num_shards, len(members))

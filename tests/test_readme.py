@@ -1,0 +1,108 @@
+"""What README shows, typed as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from srdist import config
+from tests.conftest import ROOT, Run, clean_environment
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```\n(.*?)```", README, flags=re.S)
+    for line in block.splitlines()
+    if re.match(r"(srdist|make|accelerate launch) [a-z-]", line)
+]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_complete_loads_and_says_how_to_run_it(path: Path, run: Run) -> None:
+    loaded = config.load(path)
+    written = config.read_yaml(path)
+    assert {section: list(fields) for section, fields in written.items()} == {
+        section: list(fields) for section, fields in loaded.model_dump().items()
+    }
+    assert f"--config configs/{path.name}" in path.read_text()
+    shown = run("srdist", "config", "show", path)
+    assert shown.returncode == 0
+    assert len(shown.stdout.splitlines()) == sum(1 + len(fields) for fields in written.values())
+    assert all("#" in line for line in shown.stdout.splitlines() if line.startswith("  "))
+
+
+def test_every_file_that_readme_names_is_there() -> None:
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / name).exists(), name
+    modules = {path.relative_to(ROOT / "srdist").as_posix() for path in (ROOT / "srdist").rglob("*.py")}
+    tree = README[README.index("## The tree") :]
+    missing = [name for name in modules if name.split("/")[-1] not in tree and "__" not in name]
+    assert missing == []
+
+
+def test_every_option_of_readmes_commands_exists(run: Run) -> None:
+    for command in COMMANDS:
+        words = command.split()
+        if words[0] != "srdist":
+            continue
+        depth = 2 if words[1] in ("shards", "config") else 1
+        shown = run(*words[: 1 + depth], "--help")
+        assert shown.returncode == 0, command
+        for option in (word for word in words if word.startswith("--")):
+            assert option in shown.stdout, command
+
+
+@pytest.mark.slow
+def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
+    run_folder = tmp_path / "demo"
+    done = subprocess.run(
+        ["make", "demo", f"DEMO_RUN={run_folder}", "ARGS=--set train.steps=150 --set train.warmup_steps=20"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "starts: 2 ranks on cpu" in done.stdout
+    scores = {
+        line.split()[0]: line.split()[1:]
+        for line in done.stdout.splitlines()
+        if line.startswith(("bicubic ", "srdist "))
+    }
+    assert float(scores["srdist"][0]) > float(scores["bicubic"][0])
+    tiles = ROOT / "shards/demo/tiles/test"
+    assert {p.name for p in tiles.iterdir()} <= {p.name for p in (run_folder / "upscaled").iterdir()}
+    for name in (
+        "best.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "config.yaml",
+        "compare.png",
+        "report.html",
+    ):
+        assert (run_folder / name).stat().st_size > 0, name
+
+
+@pytest.mark.slow
+def test_after_bare_make_shards_a_bare_launch_trains_the_demo(tmp_path: Path, run: Run) -> None:
+    env = {"WANDB_MODE": "disabled"}
+    assert run("make", "shards").returncode == 0
+    done = run(
+        "accelerate",
+        "launch",
+        "srdist/train.py",
+        "--run",
+        tmp_path / "run",
+        "--set",
+        "train.steps=2",
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[:2]
+    assert first.startswith("no --config given: the demo, configs/demo_x2.yaml on shards/demo")
+    assert "starts: 1 rank on cpu" in second or "on cuda" in second
