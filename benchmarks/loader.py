@@ -25,7 +25,7 @@ from benchmarks.contestants import CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("srdist", "seed", "webdataset")
-IMAGES = 20_000
+IMAGES = 12_000
 """Images of the measured set: the folder's, repeated, so that few epochs end while a contestant is timed."""
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from srdist.imaging import MAX_PIXELS, UnreadableImageError
 from srdist.photo import MAX_SIDE, WRITABLE
-from srdist.tiling import Enlarger
+from srdist.tiling import Enlarger, paste
 
 STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
@@ -105,19 +105,30 @@ class RawPhoto:
 
 def enlarge_rows(reader: RowReader, enlarger: Enlarger, raw: Path) -> RawPhoto:
     """Enlarge an image strip by strip into the file `raw`."""
-    height, width, halo = reader.height, reader.width, enlarger.halo
-    step = max(1, min(enlarger.tile, STRIP_PIXELS // width))
+    height, width, s = reader.height, reader.width, enlarger.scale
+    around = enlarger.halo + enlarger.blend
+    step = max(2 * enlarger.blend, 1, min(enlarger.tile, STRIP_PIXELS // width))
     held = reader.rows(0, 0)
     first = 0  # the image row that `held` begins with
+    tail: np.ndarray | None = None  # enlarged rows that the next strip fades into
     with raw.open("wb") as file:
         for top in range(0, height, step):
             bottom = min(top + step, height)
-            last = first + len(held)
-            fresh = reader.rows(last, min(bottom + halo, height))
-            held = np.concatenate([held[max(top - halo, 0) - first :], fresh])
-            first = max(top - halo, 0)
-            strip = enlarger.enlarge_rows(held, top - first, bottom - first)
-            strip.tofile(file)
+            upper, lower = max(top - enlarger.blend, 0), min(bottom + enlarger.blend, height)
+            fresh = reader.rows(first + len(held), min(bottom + around, height))
+            start = max(top - around, 0)
+            held = np.concatenate([held[start - first :], fresh])
+            first = start
+            strip = enlarger.enlarge_rows(held, upper - first, lower - first)
+            if tail is not None and len(tail):
+                joined = np.concatenate([tail, strip[len(tail) :]])
+                paste(joined, strip, 0, len(tail))
+                strip = joined
+            last = (
+                len(strip) - (lower - max(bottom - enlarger.blend, 0)) * s if bottom < height else len(strip)
+            )
+            strip[:last].tofile(file)
+            tail = strip[last:].copy()
     return RawPhoto(
         raw,
         height * enlarger.scale,

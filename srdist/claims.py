@@ -7,8 +7,8 @@ Everything lies in one folder that all processes see (`DST/.srdist`), and nothin
     receipts/NAME.jsonl   what a process has done, a line an image, only ever appended to
 
 A receipt is written after its output has its name. So the receipts alone say what is done; claims only keep living
-processes from doing the same. A process is dead when its machine says so (same host) or when `alive` is older than
-LEASE_S by the clock of the file system. A process that slept through its lease and wakes up repeats work that another
+processes from doing the same. A process is dead when the machine knows it no more (where it is this one), or when
+`alive` is older than LEASE_S by the clock of the file system. A process that slept through its lease and wakes up repeats work that another
 did: the outputs are the same bytes and appear whole, so nothing is harmed.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 LEASE_S = 60.0
-"""A process on another machine that has not touched its `alive` file for so long is taken for dead."""
+"""A process that has not touched its `alive` file for so long is taken for dead."""
 HEARTBEAT_S = 5.0
 """Time between touches."""
 
@@ -224,9 +224,10 @@ def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
     except ValueError:
         return True  # being written
     here = _whereabouts()
-    if all(where.get(key) == here[key] for key in ("boot", "pid_namespace")):
-        return bool(_start_time(where["pid"]) == where["start_time"])
-    return bool(age < lease_s)
+    same_machine = all(where.get(key) == here[key] for key in ("boot", "pid_namespace"))
+    if same_machine and _start_time(where["pid"]) != where["start_time"]:
+        return False
+    return bool(age < lease_s)  # on this machine too: a stopped process must not hold up the others
 
 
 def _whereabouts() -> dict[str, Any]:

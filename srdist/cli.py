@@ -362,3 +362,16 @@ def report(run: Path, out: Path | None) -> None:
     from srdist.report import write_report
 
     click.echo(str(write_report(run, out)))
+
+
+@main.command()
+@click.argument("weights")
+@click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+def export(weights: str, out: Path) -> None:
+    """Write WEIGHTS (a file, run folder or shipped name) in another format, for programs without torch."""
+    from srdist.onnxfile import export_onnx
+    from srdist.weightfile import load_weights
+
+    network, info = load_weights(weights)
+    export_onnx(network, info, out)
+    click.echo(str(out))

@@ -26,6 +26,9 @@ from srdist.wholefile import whole_file
 MAX_PIXELS = 1 << 29
 """Images that claim more pixels than this (537 million) are refused before they are decoded."""
 
+# Pillow's own limit is 179 million, and a global: ours stands for it wherever Pillow opens a file.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 )
@@ -66,8 +69,6 @@ def decode_rgb(data: bytes) -> UInt8[Tensor, "3 h w"]:
 
 def open_image(data: bytes) -> Image.Image:
     """Open one image file's bytes, headers only; refuse what is no image or claims too many pixels."""
-    # Pillow's own limit is 179 million: ours stands for it, below. It is a global of Pillow's, so it is set, not swapped.
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -12,16 +12,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from srdist.anynetwork import load_network
 from srdist.claims import Receipts, living, process_began, share_of
 from srdist.errors import UserError
 from srdist.filetree import list_inputs, make_plan, refuse_overlap
-from srdist.photo import OutputFormat
+from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
 from srdist.ranks import is_main, local_world
 from srdist.tally import Tally, UpscaleReport, read_job
 from srdist.tiling import Enlarger, pick_device
 from srdist.upscale import STATE, digest_of, is_single_file, upscale_file, upscale_tree
-from srdist.weightfile import load_weights
 
 RECENT_S = 60.0
 """Time over which `--status` takes the rate."""
@@ -44,11 +44,21 @@ def run(
     refuse_overlap(source, destination)
     if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
         raise UserError(f"{destination}: is a file, expected a folder")
-    network, info = load_weights(weights)
-    device = pick_device()
-    enlarger = Enlarger(network, scale=info.network.scale, halo=network.halo, device=device, tile=tile_side)
+    single = is_single_file(source, destination)
+    if single and output_format and WRITABLE[destination.suffix.lower()] != WRITABLE[f".{output_format}"]:
+        raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
+    network = load_network(weights)
+    digest = digest_of(network.module)
+    enlarger = Enlarger(
+        network.module,
+        scale=network.scale,
+        halo=network.halo,
+        device=pick_device(),
+        tile=tile_side,
+        blend=network.blend,
+    )
     output = Output(output_format, quality, overwrite)
-    if is_single_file(source, destination):
+    if single:
         for note in upscale_file(source, destination, enlarger=enlarger, output=output):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
@@ -60,7 +70,7 @@ def run(
             source,
             destination,
             enlarger=enlarger,
-            weights_digest=digest_of(network),
+            weights_digest=digest,
             output=output,
             share=share,
             threads=_threads(),
@@ -68,7 +78,7 @@ def run(
             began=process_began(),
         )
     if main:
-        click.echo(describe(report, destination, scale=info.network.scale))
+        click.echo(describe(report, destination, scale=network.scale))
         return 1 if report.failed else 0
     # The first rank's exit code is the launch's: a launcher stops all ranks as soon as one exits with another than 0.
     return 0
@@ -199,4 +209,5 @@ def _threads() -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    click.echo("srdist: stopped; the same command goes on", err=True)
+    raise SystemExit(128 + signal.SIGTERM)

@@ -106,6 +106,16 @@ def test_an_image_in_strips_equals_the_image_at_once(
     assert np.count_nonzero(difference) <= 5
 
 
+def test_strips_fade_into_each_other_where_tiles_do(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
+    image = photos["astronaut"][:173, :90]
+    Image.fromarray(image).save(tmp_path / "in.png")
+    job = enlarger(40)
+    job.blend = 8
+    raw = enlarge_rows(RowReader(tmp_path / "in.png"), job, tmp_path / "raw")
+    strips = np.fromfile(raw.path, np.uint8).reshape(346, 180, 3)
+    assert np.abs(strips.astype(int) - enlarger().enlarge(image)).max() <= 1
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_strips_keep_what_belongs_to_a_photo(

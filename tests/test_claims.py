@@ -63,14 +63,15 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once_and_its_files_are_r
         assert list((tmp_path / "claims").iterdir()) == []
 
 
-def test_a_process_elsewhere_lives_as_long_as_it_touches_its_file(tmp_path: Path) -> None:
-    # As of another machine: its pid says nothing here.
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_a_process_lives_as_long_as_it_touches_its_file(tmp_path: Path, machine: str) -> None:
     process = other_process(
         tmp_path,
-        "import json",
-        "where = json.loads(worker._alive.read_text()) | {'boot': 'of another machine'}",
-        "worker._alive.write_text(json.dumps(where))",
         "worker.claim('u')",
+        "import json",
+        # Of another machine a pid says nothing here.
+        f"where = json.loads(worker._alive.read_text()) | ({{'boot': 'x'}} if {machine!r} == 'another' else {{}})",
+        "worker._alive.write_text(json.dumps(where))",
     )
     with Worker(tmp_path, lease_s=1.0) as worker:
         time.sleep(1.5)

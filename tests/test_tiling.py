@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srdist.config import ModelConfig
@@ -210,3 +211,30 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
 
     with pytest.raises(RuntimeError, match="size mismatch"):
         Enlarger(Broken(), scale=2, halo=4, device=CPU).enlarge(np.zeros((8, 8, 3), np.uint8))
+
+
+class Restless(nn.Module):
+    """A network whose every tile comes out brighter or darker than it should: what no halo can mend."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return F.interpolate(lr, scale_factor=2, mode="nearest") + 0.4 * (lr.mean() - 0.5)
+
+
+def test_where_no_halo_suffices_tiles_fade_into_each_other() -> None:
+    ramp = np.repeat(np.linspace(60, 200, 128, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(3, axis=2)
+    seams, faded = (
+        Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=32, blend=blend).enlarge(ramp)
+        for blend in (0, 8)
+    )
+    steps, smooth = (np.abs(np.diff(image.astype(int), axis=1)).max() for image in (seams, faded))
+    assert steps > 6
+    assert smooth <= 3
+    whole = Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=128, blend=8).enlarge(ramp)
+    assert np.abs(np.diff(whole.astype(int), axis=1)).max() <= 2
+
+
+def test_tiles_that_agree_are_not_changed_by_fading(photos: dict[str, np.ndarray]) -> None:
+    network = lively(small())
+    image = photos["coffee"][100:230, 200:301]
+    faded = Enlarger(network, scale=2, halo=network.halo, device=CPU, tile=40, blend=8).enlarge(image)
+    assert np.array_equal(faded, enlarger(network, tile=1000).enlarge(image))

@@ -332,6 +332,7 @@ def test_bad_calls_are_refused_in_one_line(tree: Path, tmp_path: Path, weights: 
     assert "expected a folder" in refused(tree, file, *w)
     assert "not a safetensors file" in refused(tree, dst, "--weights", tree / "0.jpg")
     assert "expected I/N" in refused(tree, dst, *w, "--shard", "4/4")
+    assert "do not agree" in refused(tree / "1.png", tmp_path / "x.png", *w, "--format", "jpg")
     assert "--tile 0: expected auto or a number" in refused(tree, dst, *w, "--tile", "0")
     assert not dst.exists()
 
@@ -443,3 +444,21 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
     assert set(done_lines(dst).values()) == {1}
     assert [path.name for path in (dst / ".srdist" / "workers").iterdir()] == []
     assert not [path for path in dst.rglob("*") if ".tmp" in path.name]
+
+
+@pytest.mark.slow
+def test_a_launcher_that_stops_its_processes_leaves_nothing_behind(
+    tmp_path: Path, photos: dict[str, np.ndarray]
+) -> None:
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source.mkdir()
+    for k in range(200):
+        Image.fromarray(photos["coffee"][k : k + 60, k : k + 70]).save(source / f"{k:03d}.png")
+    dst = tmp_path / "dst"
+    process = launch_alone(source, dst, weights, 0)
+    while not done_lines(dst):
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
+    assert 0 < len(outputs(dst)) == len(done_lines(dst)) < 200
