@@ -8,7 +8,6 @@ for our own networks the result is that of the whole image at once, up to the la
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from srdist.ranks import computes_on_cpu, local_rank, local_world
+from srdist.ranks import computes_on_cpu, local_rank
 
 CPU_TILE = 256
 """Side of a tile on the CPU, in LR pixels: activations of larger ones leave the caches (docs/log.md)."""
@@ -277,10 +276,9 @@ class Enlarger:
 
 
 def pick_device() -> torch.device:
-    """This rank's GPU, or the CPU with the cores of this machine shared out over its ranks."""
+    """This rank's GPU, or the CPU."""
     if not computes_on_cpu() and torch.cuda.is_available():
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world()))
     return torch.device("cpu")
 
 
