@@ -224,14 +224,16 @@ class Enlarger:
         s = self.scale
         wide = box.grown(self.halo, height=height, width=width)
         lr = np.stack([image[wide.top : wide.bottom, wide.left : wide.right] for image in images])
-        sr = self._forward(torch.from_numpy(lr).to(self.device))
+        peak = np.iinfo(lr.dtype).max
+        if lr.dtype == np.uint16:
+            lr = lr.astype(np.int32)  # torch's uint16 has few operations, and fewer on GPUs
+        sr = self._forward(torch.from_numpy(lr).to(self.device), peak=peak)
         inner = sr[:, *box.slices(s, origin=wide)]
         for output, values in zip(outputs, inner.cpu().numpy(), strict=True):
             output[box.slices(s, origin=area)] = values
 
     @torch.inference_mode()
-    def _forward(self, lr: Shaped[Tensor, "n h w c"]) -> Shaped[Tensor, "n H W c"]:
-        peak = 255 if lr.dtype == torch.uint8 else 65535
+    def _forward(self, lr: Shaped[Tensor, "n h w c"], *, peak: int) -> Shaped[Tensor, "n H W c"]:
         values = lr.permute(0, 3, 1, 2).float().div_(peak)
         channels = values.shape[1]
         colour, alpha = (values[:, :-1], values[:, -1:]) if channels in (2, 4) else (values, None)
