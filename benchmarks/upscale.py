@@ -218,7 +218,7 @@ def plain_loop(source: Path, destination: Path) -> None:
 def memory(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
     """Peak memory of `srdist upscale` processes, with a network so small that the images are what counts."""
     del images, quick
-    config = ModelConfig(kernels=(3, 3), widths=(4,), upscale="after")
+    config = ModelConfig(kernels=(3,), widths=(), upscale="after", residual=False)
     weights = folder / "tiny.safetensors"
     save_weights(weights, build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     figures: dict[str, Any] = {}

@@ -8,7 +8,6 @@ for our own networks the result is that of the whole image at once, up to the la
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from srdist.ranks import computes_on_cpu, local_rank, local_world
+from srdist.ranks import computes_on_cpu, local_rank
 
 CPU_TILE = 256
 """Side of a tile on the CPU, in LR pixels: activations of larger ones leave the caches (docs/log.md)."""
@@ -225,14 +224,16 @@ class Enlarger:
         s = self.scale
         wide = box.grown(self.halo, height=height, width=width)
         lr = np.stack([image[wide.top : wide.bottom, wide.left : wide.right] for image in images])
-        sr = self._forward(torch.from_numpy(lr).to(self.device))
+        peak = np.iinfo(lr.dtype).max
+        if lr.dtype == np.uint16:
+            lr = lr.astype(np.int32)  # torch's uint16 has few operations, and fewer on GPUs
+        sr = self._forward(torch.from_numpy(lr).to(self.device), peak=peak)
         inner = sr[:, *box.slices(s, origin=wide)]
         for output, values in zip(outputs, inner.cpu().numpy(), strict=True):
             output[box.slices(s, origin=area)] = values
 
     @torch.inference_mode()
-    def _forward(self, lr: Shaped[Tensor, "n h w c"]) -> Shaped[Tensor, "n H W c"]:
-        peak = 255 if lr.dtype == torch.uint8 else 65535
+    def _forward(self, lr: Shaped[Tensor, "n h w c"], *, peak: int) -> Shaped[Tensor, "n H W c"]:
         values = lr.permute(0, 3, 1, 2).float().div_(peak)
         channels = values.shape[1]
         colour, alpha = (values[:, :-1], values[:, -1:]) if channels in (2, 4) else (values, None)
@@ -277,10 +278,9 @@ class Enlarger:
 
 
 def pick_device() -> torch.device:
-    """This rank's GPU, or the CPU with the cores of this machine shared out over its ranks."""
+    """This rank's GPU, or the CPU."""
     if not computes_on_cpu() and torch.cuda.is_available():
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world()))
     return torch.device("cpu")
 
 

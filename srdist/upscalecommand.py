@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from srdist.anynetwork import load_network
 from srdist.claims import Receipts, living, process_began, share_of
+from srdist.device import configure_threads
 from srdist.errors import UserError
 from srdist.filetree import list_inputs, make_plan, refuse_overlap
 from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
-from srdist.ranks import is_main, local_world
+from srdist.ranks import is_main
 from srdist.tally import Tally, UpscaleReport, read_job
 from srdist.tiling import Enlarger, pick_device
 from srdist.upscale import STATE, digest_of, is_single_file, upscale_file, upscale_tree
@@ -47,6 +48,7 @@ def run(
     single = is_single_file(source, destination)
     if single and output_format and WRITABLE[destination.suffix.lower()] != WRITABLE[f".{output_format}"]:
         raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
+    cores = configure_threads(None)
     network = load_network(weights)
     digest = digest_of(network.module)
     enlarger = Enlarger(
@@ -73,7 +75,7 @@ def run(
             weights_digest=digest,
             output=output,
             share=share,
-            threads=_threads(),
+            threads=max(2, cores),
             show=bar.show,
             began=process_began(),
         )
@@ -204,10 +206,7 @@ def _is_main() -> bool:
     return is_main() if "RANK" in os.environ else os.environ.get("SLURM_PROCID", "0") == "0"
 
 
-def _threads() -> int:
-    return max(2, len(os.sched_getaffinity(0)) // local_world())
-
-
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    click.echo("srdist: stopped; the same command goes on", err=True)
+    if _is_main():
+        click.echo("srdist: stopped; the same command goes on", err=True)
     raise SystemExit(128 + signal.SIGTERM)
