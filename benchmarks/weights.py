@@ -30,6 +30,8 @@ PUBLISHED = {
     4: {"Set5": 30.48, "Set14": 27.50},
 }
 """PSNR-Y of SRCNN 9-5-5 (Dong et al., TPAMI 2016), in dB."""
+SET14_GREY = 0.094
+"""Our mean on Set14 is this much above published tables, for a grey file (docs/quality.md): the bar is that much higher."""
 SEED_PARAMETERS = 79_107
 
 
@@ -96,7 +98,7 @@ def general(weights: Path, data: Path, scale: int, quick: bool) -> list[Claim]:
             Claim(
                 f"srcnn_x{scale}, {name}, PSNR-Y dB (bicubic)",
                 table.scores["srdist"].psnr_y_db,
-                PUBLISHED[scale][name],
+                PUBLISHED[scale][name] + (SET14_GREY if name == "Set14" else 0),
                 table.scores["bicubic"].psnr_y_db,
             )
         )
