@@ -26,7 +26,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 BATCH = 32
-FLIPS = 12
 IMAGES = 381
 """No multiple of anything, as sets are."""
 STOP = 4
@@ -252,7 +251,7 @@ def _data_files(name: str, work: Path) -> list[Path]:
 # The table
 
 
-def judge(name: str, work: Path) -> dict[str, Any]:
+def judge(name: str, work: Path, *, flips: int) -> dict[str, Any]:
     """All columns for one contestant."""
     total = len(list((work / "files").iterdir()))
     if problem := _call("prepare", name, work).get("error"):
@@ -268,7 +267,7 @@ def judge(name: str, work: Path) -> dict[str, Any]:
     row["same batches on 1, 2, 4 ranks"] = "yes" if sets[1] == sets[2] == sets[4] else "no"
     row["resume 2 to 4 ranks"] = _resumed(name, work, worlds[2], sets[2])
     row["truncated file noticed"] = _damaged(name, work, _truncate, 1)
-    row["flipped bit noticed"] = _damaged(name, work, _flip, FLIPS)
+    row["flipped bit noticed"] = _damaged(name, work, _flip, flips)
     return row
 
 
@@ -313,7 +312,7 @@ def _flip(path: Path, turn: int) -> None:
         data = file.read()
         starts = [place for place in range(len(data) - 1) if data[place : place + 3] == b"\xff\xd8\xff"]
         ends = [*starts[1:], len(data)]
-        number = turn * len(starts) // FLIPS
+        number = turn * 7 % len(starts)
         place = starts[number] + (ends[number] - starts[number]) * 6 // 10
         file.seek(place)
         file.write(bytes([data[place] ^ 8]))
@@ -429,6 +428,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="srdist and webdataset only")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--only", nargs="*", choices=list(LIBRARIES))
+    parser.add_argument("--flips", type=int, default=12, help="bits turned, one at a time")
     parser.add_argument("--images", type=Path, default=ROOT / "shards" / "demo" / "tiles" / "train")
     parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
     for name in ("--rank", "--world"):
@@ -449,7 +449,7 @@ def main() -> None:
             (work / "files").mkdir()
             for number, path in enumerate(images):
                 shutil.copyfile(path, work / "files" / f"{number:06d}.jpg")
-            results[name] = {"what": WHAT[name]} | judge(name, work)
+            results[name] = {"what": WHAT[name]} | judge(name, work, flips=options.flips)
     columns = list(next((row for row in results.values() if "missing" not in row), {"what": ""}))[1:]
     print("| contestant | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name, row in results.items():
