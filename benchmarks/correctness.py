@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -155,6 +156,7 @@ def _hf_numbers(rows: list[dict[str, Any]]) -> Ids:
 def litdata_epoch(work: Path, _rank: int, world: int, resume: Any) -> Iterator[tuple[Ids, Any]]:
     import litdata
 
+    _join(world)
     dataset = litdata.StreamingDataset(str(work / "litdata"), shuffle=True, seed=0)
     loader = litdata.StreamingDataLoader(
         dataset, batch_size=BATCH // world, num_workers=2, collate_fn=_decoded_numbers
@@ -168,6 +170,7 @@ def litdata_epoch(work: Path, _rank: int, world: int, resume: Any) -> Iterator[t
 def mosaic_epoch(work: Path, _rank: int, world: int, resume: Any) -> Iterator[tuple[Ids, Any]]:
     from streaming import StreamingDataLoader, StreamingDataset
 
+    _join(world)
     dataset = StreamingDataset(
         local=str(work / "mosaic"), shuffle=True, shuffle_seed=0, batch_size=BATCH // world
     )
@@ -178,6 +181,14 @@ def mosaic_epoch(work: Path, _rank: int, world: int, resume: Any) -> Iterator[tu
         loader.load_state_dict(resume)
     for batch in loader:
         yield batch, loader.state_dict()
+
+
+def _join(world: int) -> None:
+    """These two ask torch.distributed which rank they are."""
+    if world > 1:
+        import torch.distributed
+
+        torch.distributed.init_process_group("gloo")
 
 
 def _decoded_numbers(rows: list[dict[str, Any]]) -> Ids:
@@ -234,7 +245,7 @@ def _row(path: str) -> dict[str, Any]:
 
 def _data_files(name: str, work: Path) -> list[Path]:
     folder = work / {"files": "files", "webdataset": "srdist"}.get(name, name)
-    patterns = {"files": "*.jpg", "datasets": "*.arrow", "litdata": "*.bin", "mosaic": "*.mds"}
+    patterns = {"files": "*.jpg", "datasets": "data-*.arrow", "litdata": "*.bin", "mosaic": "*.mds"}
     return sorted(folder.glob(patterns.get(name, "*.tar")))
 
 
@@ -322,7 +333,10 @@ def _damaged(name: str, work: Path, damage: Any, turns: int) -> str:
 
 def _epoch(name: str, work: Path, world: int, resume: str | None = None) -> dict[str, Any]:
     """One epoch on `world` ranks at once: the global batches as the steps of all ranks put together."""
-    ranks = [_start("epoch", name, work, rank, world, resume) for rank in range(world)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [_start("epoch", name, work, rank, world, resume, port=port) for rank in range(world)]
     answers = [_answer(process) for process in ranks]
     if failed := next((answer for answer in answers if "error" in answer), None):
         return failed
@@ -347,7 +361,7 @@ def _call(what: str, name: str, work: Path) -> dict[str, Any]:
 
 
 def _start(
-    what: str, name: str, work: Path, rank: int, world: int, resume: str | None
+    what: str, name: str, work: Path, rank: int, world: int, resume: str | None, *, port: int = 29613
 ) -> subprocess.Popen[str]:
     own = ROOT / ".venv-bench" / name / "bin" / "python"
     environment = os.environ | {
@@ -356,7 +370,7 @@ def _start(
         "LOCAL_RANK": str(rank),
         "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29613",
+        "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }
     command = [

@@ -25,7 +25,7 @@ from benchmarks.contestants import CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("srdist", "seed", "webdataset")
-IMAGES = 20_000
+IMAGES = 12_000
 """Images of the measured set: the folder's, repeated, so that few epochs end while a contestant is timed."""
 
 
@@ -37,10 +37,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="timed seconds a contestant and round")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--only", nargs="*", help="contestants to run")
     options = parser.parse_args()
     names = list(options.only or (QUICK if options.quick else CONTESTANTS))
-    rounds, workers = (1, (2,)) if options.quick else (options.rounds, (1, 2))
+    rounds, workers = (1, (2,)) if options.quick else (options.rounds, tuple(options.workers))
     seconds = min(options.seconds, 2.0) if options.quick else options.seconds
     with tempfile.TemporaryDirectory(prefix="srdist-bench-") as name:
         work = Path(name)
@@ -177,7 +178,11 @@ def _floor(name: str, work: Path, count: int, seconds: float) -> dict[str, float
         )
         for number in range(count)
     ]
-    return {"images_per_s": sum(json.loads(loop.communicate()[0])["images_per_s"] for loop in loops)}
+    answers = [json.loads(loop.communicate()[0]) for loop in loops]
+    return {
+        "images_per_s": sum(answer["images_per_s"] for answer in answers),
+        "cpu_us_per_image": sum(answer["cpu_us_per_image"] for answer in answers) / count,
+    }
 
 
 def print_table(results: dict[str, Any]) -> None:
@@ -189,20 +194,22 @@ def print_table(results: dict[str, Any]) -> None:
     print(f"images: {about['images']}; load before and after: {about['load_before']}, {about['load_after']}")
     print("whole frames of 178x218, batches of 64, medians\n")
     print(
-        "| contestant | workers | images/s | lowest to highest | main us/image | first batch s | memory MB |"
+        "| contestant | workers | images/s | lowest to highest | CPU us/image, all processes | main process | first batch s | memory MB |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for name, entry in (results["contestants"] | results["floors"]).items():
         if missing := entry.get("missing"):
-            print(f"| {name} | | not run: {missing} | | | | |")
+            print(f"| {name} | | not run: {missing} | | | | | |")
         for count, row in entry.get("workers", {}).items():
             spread = f"{row['lowest']:,.0f} to {row['highest']:,.0f}"
             rest = (
                 f"{row['main_us_per_image']:.1f} | {row['first_batch_s']:.2f} | {row['memory_mb']:.0f}"
                 if "main_us_per_image" in row
-                else " | | "
+                else " | | | "
             )
-            print(f"| {name} | {count} | {row['images_per_s']:,.0f} | {spread} | {rest} |")
+            print(
+                f"| {name} | {count} | {row['images_per_s']:,.0f} | {spread} | {row['cpu_us_per_image']:.0f} | {rest} |"
+            )
     print()
     for line in _standing(results):
         print(line)
@@ -213,6 +220,9 @@ def _standing(results: dict[str, Any]) -> list[str]:
         rows: dict[str, Any] = results[kind].get(name, {}).get("workers", {})
         return list(rows["2"]["rounds"]) if "2" in rows else []
 
+    def cpu(kind: str, name: str) -> float:
+        return float(results[kind][name]["workers"]["2"]["cpu_us_per_image"])
+
     ours = rates("contestants", "srdist")
     lines = []
     for kind, name in [("contestants", each) for each in results["contestants"] if each != "srdist"] + [
@@ -221,7 +231,11 @@ def _standing(results: dict[str, Any]) -> list[str]:
         theirs = rates(kind, name)
         if ours and theirs:
             ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
-            lines.append(f"2 workers, srdist / {name}: {median(ratios):.2f} (median of {len(ratios)} rounds)")
+            lines.append(
+                f"2 workers, images/s of srdist / {name}: {median(ratios):.2f} (median of {len(ratios)} rounds, "
+                f"{min(ratios):.2f} to {max(ratios):.2f}); CPU an image of {name} / srdist: "
+                f"{cpu(kind, name) / cpu('contestants', 'srdist'):.2f}"
+            )
     return lines
 
 

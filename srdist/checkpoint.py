@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from srdist.errors import WorkError
-from srdist.wholefile import sync
+from srdist.wholefile import named_in_errors, sync
 
 FORMAT = 1
 _FOLDER = re.compile(r"step-(\d{8,})(\.replaced)?")
@@ -70,12 +70,13 @@ def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
         },
     }
     try:
-        temporary.mkdir()
-        for name, data in files.items():
-            _write_synced(temporary / name, data)
-        _write_synced(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
-        sync(temporary)
-        _publish(temporary, target)
+        with named_in_errors(target):
+            temporary.mkdir()
+            for name, data in files.items():
+                _write_synced(temporary / name, data)
+            _write_synced(temporary / "manifest.json", json.dumps(manifest, indent=2).encode())
+            sync(temporary)
+            _publish(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -24,6 +24,10 @@ class WorkError(UserError):
     exit_code = 1
 
 
+class LostPeerError(WorkError):
+    """Another rank is gone: told by each rank that is left, since the first one may be the one that died."""
+
+
 _ADVICE = {
     errno.ENOSPC: ": free some room and run the same command again",
     errno.EDQUOT: ": free some room and run the same command again",
@@ -40,6 +44,8 @@ def told_in_one_line() -> Iterator[None]:
     """
     try:
         yield
+    except LostPeerError as error:
+        _fail(str(error), error.exit_code, by_every_rank=True)
     except UserError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -55,7 +61,7 @@ def told_in_one_line() -> Iterator[None]:
         _fail(f"{place}{error.strerror}{_ADVICE.get(error.errno, '')}", 1)
 
 
-def _fail(message: str, exit_code: int) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+def _fail(message: str, exit_code: int, *, by_every_rank: bool = False) -> None:
+    if by_every_rank or os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"srdist: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(exit_code)

@@ -117,7 +117,7 @@ def to_u8(image: Float[Tensor, "*n 3 h w"]) -> UInt8[Tensor, "*n 3 h w"]:
 
 def luma(image_u8: UInt8[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n h w"]:
     """BT.601 luma in 16..235 of 8-bit RGB, unrounded float64: MATLAB's rgb2ycbcr, as the SR literature scores."""
-    r, g, b = image_u8.double().unbind(-3)
+    r, g, b = (plane.double() for plane in image_u8.unbind(-3))
     return 16 + (65.481 * r + 128.553 * g + 24.966 * b) / 255
 
 
@@ -181,7 +181,10 @@ def decode_into(data: bytes, out_u8: UInt8[np.ndarray, "h w 3"]) -> None:
             f"is {height}x{width} (height x width), expected {out_u8.shape[0]}x{out_u8.shape[1]}"
         )
     if not turbo:
-        out_u8[...] = decode_rgb(data).permute(1, 2, 0).numpy()
+        image_u8 = decode_rgb(data).permute(1, 2, 0).numpy()
+        if image_u8.shape != out_u8.shape:
+            raise UnreadableImageError(f"decodes to {image_u8.shape}, its header says {out_u8.shape}")
+        out_u8[...] = image_u8
         return
     try:
         decoded = simplejpeg.decode_jpeg(data, "RGB", buffer=out_u8 if orientation == 1 else None)
@@ -199,7 +202,11 @@ def _inspect(data: bytes) -> tuple[tuple[int, int], int, bool]:
     if size is not None and b"Exif\0\0" not in data:
         return size, 1, True
     image = open_image(data)
-    orientation = image.getexif().get(0x0112, 1)
+    try:
+        # Pillow turns a TIFF by itself, and says its size as turned.
+        orientation = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImageError(f"damaged Exif: {error}") from error
     orientation = orientation if orientation in range(1, 9) else 1
     stored = size or (image.height, image.width)
     return stored[::-1] if orientation >= 5 else stored, orientation, size is not None

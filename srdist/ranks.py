@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from srdist.errors import UserError, WorkError
+from srdist.errors import LostPeerError, UserError
 
 T = TypeVar("T")
 
@@ -66,14 +66,14 @@ def lost_peers_named() -> Iterator[None]:
     """Turn what gloo and NCCL say when another rank died or is stuck into one line.
 
     Raises:
-        WorkError: the connection to another rank is gone.
+        LostPeerError: the connection to another rank is gone.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text:
-            raise WorkError(
+            raise LostPeerError(
                 f"rank {rank()} lost another rank ({text.splitlines()[0][:120]}); see what that one said last; "
                 "the same command goes on from the newest checkpoint"
             ) from error

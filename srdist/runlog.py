@@ -23,7 +23,7 @@ from PIL import Image
 
 from srdist.samples import save_grid
 from srdist.tracking import WandbRun
-from srdist.wholefile import whole_file, write_bytes
+from srdist.wholefile import named_in_errors, whole_file, write_bytes
 
 Value = float | int | str | bool | None | dict[str, Any] | list[Any]
 
@@ -69,16 +69,14 @@ class RunLog:
         if not self.main:
             return
         row = {"step": step, "kind": kind, **{name: _plain(value) for name, value in values.items()}}
-        with (self.run / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        _append(self.run / "metrics.jsonl", [row])
         if self.wandb is not None and kind in ("train", "val"):
             prefix = "val/" if kind == "val" else ""
             self.wandb.row(step, _numbers(values, prefix))
 
     def bad_samples(self, step: int, samples: list[dict[str, Any]]) -> None:
         """List damaged samples, met in the batch of `step`, in bad_samples.jsonl."""
-        with (self.run / "bad_samples.jsonl").open("a") as file:
-            file.writelines(json.dumps({"step": step, **sample}) + "\n" for sample in samples)
+        _append(self.run / "bad_samples.jsonl", [{"step": step, **sample} for sample in samples])
 
     def picture(self, step: int, image: Image.Image) -> None:
         """Save one sample grid as samples/step-XXXXXXXX.png."""
@@ -95,6 +93,11 @@ class RunLog:
         if self.wandb is not None:
             self.wandb.close()
             self.wandb = None
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with named_in_errors(path), path.open("a") as file:
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def _numbers(values: Mapping[str, Value], prefix: str) -> dict[str, float]:

@@ -57,9 +57,13 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     config = load(config_path, overrides)
 
     # torch and accelerate take seconds to import: a misspelt field is told before.
+    from srdist import ranks
     from srdist.trainer import Trainer
 
-    with Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer:
+    with (
+        ranks.lost_peers_named(),
+        Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer,
+    ):
         trainer.fit()
 
 

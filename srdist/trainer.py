@@ -65,7 +65,7 @@ class Trainer:
             self.log.say(f"{self.run} is already at step {state.step} of {steps}: raise train.steps to go on")
             return True
         stopped: str | None = None
-        with ranks.lost_peers_named(), self._stream() as stream:
+        with self._stream() as stream:
             pairs = iter(stream)
             self._since, self._wait_s, self._timed_steps = time.perf_counter(), 0.0, 0
             while stopped is None and (state.step < steps or self._due("validate")):

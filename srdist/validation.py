@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from srdist import ranks, stopping
 from srdist.config import Config
 from srdist.data.shards import ShardIndex
 from srdist.data.stream import Pair, eval_stream
+from srdist.errors import WorkError
 from srdist.evaluation import Scores, Upscaler, baseline, score_pairs
 from srdist.imaging import to_float, to_u8
 from srdist.model import SRCNN
@@ -21,6 +23,14 @@ from srdist.samples import Row, draw_grid
 _BATCH = 8
 _FEW = 64
 """Up to this many images are read in the training process: starting workers would take longer."""
+
+
+@dataclass(slots=True)
+class _CutShort:
+    """Why this rank's part of a validation ended early, if it did."""
+
+    by_request: bool = False
+    by: Exception | None = None
 
 
 class Validator:
@@ -43,11 +53,14 @@ class Validator:
         methods: dict[str, Upscaler] = {"srdist": self.network}
         if self._bicubic is None:
             methods["bicubic"] = bicubic
-        interrupted: list[bool] = []
+        cut_short = _CutShort()
         scores = score_pairs(
-            methods, self._pairs(interrupted), scale=self.config.model.scale, device=self.device
+            methods, self._pairs(cut_short), scale=self.config.model.scale, device=self.device
         )
-        if ranks.any_rank(bool(interrupted))[0]:
+        stopped, failed = ranks.any_rank(cut_short.by_request, cut_short.by is not None)
+        if failed:
+            ranks.raise_everywhere(cut_short.by)
+        if stopped:
             return None
         self._bicubic = self._bicubic or scores["bicubic"]
         return scores["srdist"], self._bicubic
@@ -71,16 +84,21 @@ class Validator:
             rows.append((lr, to_u8(bicubic(lr_float)).cpu()[0], sr, hr))
         return draw_grid(rows, title=title)
 
-    def _pairs(self, interrupted: list[bool]) -> Iterator[Pair]:
+    def _pairs(self, cut_short: _CutShort) -> Iterator[Pair]:
+        """This rank's share; ends early at a stop or an error, which the ranks then agree on."""
         count = self.config.train.val_images or len(self.index)
         workers = self.config.data.workers if min(count, len(self.index)) > _FEW else 0
-        for pair in self._read(
+        pairs = self._read(
             rank=ranks.rank(), world=ranks.world(), limit=self.config.train.val_images, workers=workers
-        ):
-            if stopping.requested(self.run):
-                interrupted.append(True)
-                return
-            yield pair
+        )
+        try:
+            for pair in pairs:
+                if stopping.requested(self.run):
+                    cut_short.by_request = True
+                    return
+                yield pair
+        except (WorkError, OSError) as error:
+            cut_short.by = error
 
     def _read(self, *, rank: int, world: int, limit: int | None, workers: int) -> Iterator[Pair]:
         return eval_stream(

@@ -28,14 +28,26 @@ def whole_file(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes files of mode 0600: give the mode that open() would have given.
-        temporary.chmod(0o666 & ~_umask())
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with named_in_errors(path):
+            yield temporary
+            # mkstemp makes files of mode 0600: give the mode that open() would have given.
+            temporary.chmod(0o666 & ~_umask())
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Put `path` into an OSError that has no file name: that of a write to a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from srdist.data.pack import pack
-from srdist.data.recipe import Recipe
+from benchmarks.runs import ROOT, clean_environment, pack_small_set
 
-ROOT = Path(__file__).parents[1]
+__all__ = ["ROOT", "clean_environment"]
+
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -54,21 +53,23 @@ def photos() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, np.ndarray]) -> Path:
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed set of 60 crops of 48x40: about 40 train, 10 val, 10 test."""
-    folder = tmp_path_factory.mktemp("small")
-    for number in range(60):
-        photo = list(photos.values())[number % 4]
-        top, left = number * 17 % (photo.shape[0] - 48), number * 31 % (photo.shape[1] - 40)
-        crop = photo[top : top + 48, left : left + 40]
-        path = folder / "images" / f"{number:03d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(crop).save(path, quality=95)
-    recipe = Recipe(
-        name="small", split="hash", fractions={"train": 0.7, "val": 0.15, "test": 0.15}, shard_samples=8
+    return pack_small_set(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
     )
-    pack(recipe, folder / "images", out=folder / "set")
-    return folder / "set"
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -93,14 +94,3 @@ def run() -> Run:
         )
 
     return run_process
-
-
-def clean_environment() -> dict[str, str]:
-    """This environment without what a launcher or W&B left in it, and without a way out to the network."""
-    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in dropped and not name.startswith(("ACCELERATE_", "WANDB_", "TORCHELASTIC_"))
-    }
-    return kept | {"OMP_NUM_THREADS": "1"}

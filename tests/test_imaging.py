@@ -188,7 +188,10 @@ def test_what_is_no_whole_image_is_refused(
     ]:
         with pytest.raises(UnreadableImageError, match=words):
             decode_rgb(data)
-    monkeypatch.setattr(imaging, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS
+    )  # set by open_image, restored afterwards
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 200_000)
     with pytest.raises(UnreadableImageError, match="claims 600x400 pixels, over the limit"):
         decode_rgb(jpeg)
 

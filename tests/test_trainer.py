@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from benchmarks.runs import processes_of, ranks_of
 from srdist import ranks
 from srdist.data.pack import pack
 from srdist.data.recipe import Recipe
@@ -108,7 +109,7 @@ def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
     assert marker["step"] == launch.final().trainer["state"]["step"] < 150
     assert f"stopped at step {marker['step']}" in out
     assert not (launch.run / "STOP").exists()
-    assert _workers_of(launch.run) == []
+    assert processes_of(launch.run) == []
 
     launch.finish()
     assert not (launch.run / "STOPPED").exists()
@@ -131,7 +132,7 @@ def test_term_to_the_whole_group_of_two_ranks_saves_and_leaves_no_process(
         process.communicate(timeout=90)
     step = launch.final().trainer["state"]["step"]
     assert json.loads((launch.run / "STOPPED").read_text()) == {"reason": "SIGTERM", "step": step}
-    assert _workers_of(launch.run) == []
+    assert processes_of(launch.run) == []
 
 
 @pytest.mark.slow
@@ -332,20 +333,10 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path
     )
     try:
         launch.wait_for_step(25, process)
-        _ranks_of(process.pid)[-1].kill()
+        ranks_of(process.pid)[-1].kill()
         out, _ = process.communicate(timeout=150)
     finally:
         kill_tree(process)
     assert process.returncode == 0, out
     assert launch.rows("resume")
     assert list(launch.loss_trace()) == list(range(1, 121))
-
-
-def _ranks_of(launcher: int) -> list[psutil.Process]:
-    children = psutil.Process(launcher).children()
-    return [child for child in children if any("train.py" in part for part in child.cmdline())]
-
-
-def _workers_of(run: Path) -> list[int]:
-    """Processes that still have this run folder on their command line."""
-    return [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
