@@ -75,12 +75,25 @@ class WandbRun:
             artifact.add_reference(path.resolve().as_uri())
             self._run.log_artifact(artifact)
 
-        if path.is_file():
-            self._try(log)
+        if self._run is None or not path.is_file():
+            return
+        try:
+            log()
+        except Exception as error:  # no reason to let the rows go too
+            self.say(f"W&B did not take the artifact {name} ({_short(error)}): it is {path}")
 
     def close(self) -> None:
         """Write out what is pending; at most a minute where the server does not answer."""
-        self._try(lambda: self._run.finish())
+        if self._run is None:
+            return
+        folder = Path(self._run.dir).parent
+        try:
+            self._run.finish()
+        except Exception as error:  # a server that died or answers 500, a dead service
+            self.say(
+                f"W&B did not get everything ({_short(error)}): `wandb sync {folder}` sends it; "
+                "metrics.jsonl and samples/ are whole"
+            )
         self._run = None
 
     def _open(self, run: Path, *, run_id: str, mode: Mode, project: str, facts: dict[str, Any]) -> None:
@@ -89,6 +102,7 @@ class WandbRun:
         settings = wandb.Settings(
             init_timeout=30,
             finish_timeout=60,
+            finish_timeout_raises=True,
             # A killed run keeps the rows of all but its last second.
             x_transaction_log_flush_interval=1.0,
             console="off",
