@@ -151,3 +151,12 @@ def test_sixteen_bit_grey_that_pillow_reads_is_reduced_by_rounding_and_that_is_n
     photo = decode_photo(stored(Image.fromarray(wide), "PPM"))
     assert np.array_equal(photo.pixels[0, :, 0], np.rint(wide[0] / 257))
     assert photo.notes == ("16 bits a sample reduced to 8",)
+
+
+def test_the_size_of_a_200_megapixel_image_is_read_though_pillow_alone_would_refuse_it(tmp_path: Any) -> None:
+    header = stored(Image.new("L", (1, 1)), "PNG")
+    chunk = b"IHDR" + (20_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big") + header[24:29]
+    (tmp_path / "large.png").write_bytes(
+        header[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + header[33:]
+    )
+    assert probe_size(tmp_path / "large.png") == (20_000, 10_000)
