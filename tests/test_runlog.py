@@ -52,9 +52,9 @@ def test_an_offline_run_holds_every_row_and_a_picture_and_goes_on_under_its_id(
     assert [row["step"] for row in val] == [2, 4]
     assert val[0]["val/bicubic_psnr_y_db"] == launch.rows("val")[0]["bicubic_psnr_y_db"]
 
-    pictures = [row["samples"] for row in rows if "samples" in row]
+    pictures = [row["samples.path"] for row in rows if "samples.path" in row]
     assert len(pictures) == 2
-    stored = next(launch.run.glob(f"wandb/offline-run-*/files/{pictures[-1]['path']}"))
+    stored = next(launch.run.glob(f"wandb/offline-run-*/files/{pictures[-1]}"))
     drawn = launch.run / "samples/step-00000004.png"
     np.testing.assert_array_equal(np.asarray(Image.open(stored)), np.asarray(Image.open(drawn)))
     artifacts = {record["artifact"]["name"] for record in records if record["type"] == "artifact"}
