@@ -80,6 +80,27 @@ demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, d
 	@echo "the report       $(DEMO_RUN)/report.html"
 	@echo "the comparison   $(DEMO_RUN)/compare.png"
 
+# Results are dated files; each table is also `python -m benchmarks.NAME [--quick] [--json FILE]`.
+TODAY := $(shell date +%Y-%m-%d)
+BENCH ?= order loader correctness train_step upscale survival
+
+.PHONY: bench
+bench: setup shards ## Measure: BENCH="loader upscale ..." ARGS=--quick; into benchmarks/results/
+	$(foreach name,$(BENCH),$(BIN)/python -m benchmarks.$(name) $(ARGS) --json benchmarks/results/$(TODAY)-$(name).json;)
+
+# Needs the set that the config names (make shards SET=general IMAGES=DIR) and the test sets in DATA.
+NET ?= srcnn_x2
+DATA ?=
+.PHONY: reproduce
+reproduce: setup ## Retrain shipped weights and compare: NET=srcnn_x2 DATA=DIR (with Set5 and Set14)
+	@test -n "$(DATA)" || { echo "make reproduce: give the folder with Set5 and Set14: DATA=DIR" >&2; exit 2; }
+	$(BIN)/accelerate launch srdist/train.py --config configs/$(NET).yaml --run runs/reproduce/$(NET)
+	cp runs/reproduce/$(NET)/best.safetensors runs/reproduce/$(NET).safetensors
+	@echo "== shipped"
+	-$(BIN)/python -m benchmarks.weights --data "$(DATA)"
+	@echo "== retrained"
+	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights runs/reproduce
+
 .PHONY: clean
 clean: ## Remove runs, packed sets and caches, not .venv
 	rm -rf runs shards/*/tiles shards/*/*.tar shards/*/manifest.json shards/*/index shards/*/left_out.jsonl
