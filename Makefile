@@ -59,12 +59,13 @@ shards/demo/manifest.json: shards/demo/recipe.yaml shards/demo/cut_tiles.py
 
 # The whole way on the demo photos. Two ranks on any machine, since that is what it shows.
 DEMO_RUN := runs/demo_x2
+DEMO_ARGS :=
 LAUNCH := ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --config_file launch/cpu2.yaml
 
 .PHONY: demo
 demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, draw a comparison
 	@echo "== training (one to three minutes on two cores; run it again and it goes on where it stood)"
-	$(LAUNCH) srdist/train.py --config configs/demo_x2.yaml --run $(DEMO_RUN) $(ARGS)
+	$(LAUNCH) srdist/train.py --config configs/demo_x2.yaml --run $(DEMO_RUN) $(DEMO_ARGS)
 	@echo "== evaluating on the demo's test tiles"
 	$(BIN)/srdist evaluate --weights $(DEMO_RUN) --hr shards/demo --split test
 	@echo "== upscaling a directory on two ranks"
