@@ -59,7 +59,12 @@ def test_every_option_of_readmes_commands_exists(run: Run) -> None:
 def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
     run_folder = tmp_path / "demo"
     done = subprocess.run(
-        ["make", "demo", f"DEMO_RUN={run_folder}", "DEMO_ARGS=--set train.steps=150 --set train.warmup_steps=20"],
+        [
+            "make",
+            "demo",
+            f"DEMO_RUN={run_folder}",
+            "DEMO_ARGS=--set train.steps=150 --set train.warmup_steps=20",
+        ],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,

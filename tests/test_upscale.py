@@ -440,7 +440,7 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
             process.wait()
         kills += 1
     assert kills >= 2
-    assert go(source, dst, weights).done == 30
+    assert go(source, dst, weights).done == 40
     assert set(done_lines(dst).values()) == {1}
     assert [path.name for path in (dst / ".srdist" / "workers").iterdir()] == []
     assert not [path for path in dst.rglob("*") if ".tmp" in path.name]
