@@ -12,10 +12,14 @@ import argparse
 import importlib
 import json
 import os
+import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -277,6 +281,66 @@ def _mosaic_bytes(rows: list[dict[str, bytes]]) -> Batch:
     return decode_and_reduce([row["image"] for row in rows])
 
 
+def name_torchvision() -> None:
+    """Stand in for torchvision where its operators do not load with this torch: streaming imports it, and uses
+    two names of it in classes that are not used here."""
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError):
+        for name in (
+            "torchvision",
+            "torchvision.datasets",
+            "torchvision.transforms",
+            "torchvision.transforms.functional",
+        ):
+            sys.modules[name] = module = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            vars(module).update(VisionDataset=object, to_tensor=None)
+
+
+# megatron-energon
+
+
+def prepare_energon(work: Path) -> None:
+    """Tars of the files' bytes, and energon's own index beside them."""
+    folder, images = work / "energon", sorted((work / "images").iterdir())
+    folder.mkdir()
+    for number in range(0, len(images), 4000):
+        with tarfile.open(folder / f"train-{number // 4000:05d}.tar", "w") as tar:
+            for path in images[number : number + 4000]:
+                tar.add(path.resolve(), arcname=path.name)
+    command = [str(Path(sys.executable).parent / "energon"), "prepare", str(folder), "--non-interactive"]
+    command += ["--split-ratio", "1,0,0", "--sample-type", "CrudeWebdataset", "--num-workers", "1"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def energon_tuned(work: Path, workers: int) -> Iterator[Batch]:
+    """megatron-energon over tars, shuffled; simplejpeg and the reduction of whole batches in the workers."""
+    from megatron import energon
+
+    @energon.stateless  # type: ignore[untyped-decorator]
+    def cook(sample: dict[str, Any]) -> dict[str, Any]:
+        return {**energon.basic_sample_keys(sample), "jpg": sample["jpg"]}
+
+    class Encoder(energon.DefaultTaskEncoder):  # type: ignore[misc]
+        decoder = None
+        cookers = (energon.Cooker(cook),)
+
+        @energon.stateless  # type: ignore[untyped-decorator]
+        def batch(self, samples: list[dict[str, Any]]) -> Batch:
+            return decode_and_reduce([sample["jpg"] for sample in samples])
+
+    dataset = energon.get_train_dataset(
+        str(work / "energon"),
+        worker_config=energon.WorkerConfig(rank=0, world_size=1, num_workers=workers),
+        batch_size=BATCH,
+        shuffle_buffer_size=1000,
+        max_samples_per_sequence=100,
+        task_encoder=Encoder(),
+    )
+    return _for_ever(energon.get_loader(dataset))
+
+
 # SPDL
 
 
@@ -318,6 +382,10 @@ CONTESTANTS: dict[str, tuple[str, str]] = {
     "datasets_tuned": ("datasets", "arrow bytes, with simplejpeg and the batched reduction"),
     "litdata_tuned": ("litdata", "with simplejpeg and the batched reduction"),
     "mosaic_tuned": ("streaming", "MosaicML streaming with simplejpeg and the batched reduction"),
+    "energon_tuned": (
+        "megatron.energon",
+        "megatron-energon with simplejpeg and the batched reduction",
+    ),
     "spdl_tuned": ("spdl.pipeline", "threads over files, with simplejpeg and the batched reduction"),
 }
 """Name: (module it needs, what it is)."""
@@ -360,6 +428,18 @@ def _memory_mb() -> float:
     return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)]) / 1e6
 
 
+def memory_by_epoch(work: Path, workers: int, epochs: int) -> list[float]:
+    """MB of srdist's stream, its workers included, at the end of each epoch."""
+    batches = srdist(work, workers)
+    count = len(list((work / "images").iterdir()))
+    memory = []
+    for _ in range(epochs):
+        for _ in range(count // BATCH):
+            next(batches)
+        memory.append(_memory_mb())
+    return memory
+
+
 def measure_floor(work: Path, *, reduce: bool, core: int, seconds: float) -> dict[str, float]:
     """A bare loop over images in memory, pinned to one core: decode alone, or decode and reduce."""
     os.sched_setaffinity(0, {core})
@@ -382,7 +462,7 @@ def measure_floor(work: Path, *, reduce: bool, core: int, seconds: float) -> dic
 def main() -> None:
     """Prepare or measure one contestant, or one floor, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("what", choices=["prepare", "measure", "floor"])
+    parser.add_argument("what", choices=["prepare", "measure", "floor", "memory"])
     parser.add_argument("name")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=0)
@@ -397,7 +477,11 @@ def main() -> None:
             core=options.core,
             seconds=options.seconds,
         )
+    elif options.what == "memory":
+        result["memory_mb"] = memory_by_epoch(options.work, options.workers, epochs=10)
     else:
+        if options.name.startswith("mosaic"):
+            name_torchvision()
         try:
             module = importlib.import_module(CONTESTANTS[options.name][0])
         except ImportError as error:

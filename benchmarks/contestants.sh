@@ -12,3 +12,4 @@ make_environment datasets datasets==5.2.0
 make_environment litdata litdata==0.2.76
 make_environment mosaic mosaicml-streaming==0.13.0
 make_environment spdl spdl-core==0.8.0
+make_environment energon megatron-energon==7.4.1

@@ -87,6 +87,9 @@ def run(
     for (name, count), measured in samples.items():
         place = results["floors"] if name not in CONTESTANTS else results["contestants"]
         place.setdefault(name, {}).setdefault("workers", {})[str(count)] = _summary(measured)
+    if "srdist" in ready:
+        epochs = _ask("memory", "srdist", work, workers=max(workers))
+        results["memory_mb_by_epoch"] = epochs.get("memory_mb", [])
     results["machine"]["load_after"] = os.getloadavg()
     return results
 
@@ -213,6 +216,10 @@ def print_table(results: dict[str, Any]) -> None:
     print()
     for line in _standing(results):
         print(line)
+    if epochs := results.get("memory_mb_by_epoch"):
+        print(
+            f"srdist's memory at the end of {len(epochs)} epochs, MB: {', '.join(f'{mb:.0f}' for mb in epochs)}"
+        )
 
 
 def _standing(results: dict[str, Any]) -> list[str]:
