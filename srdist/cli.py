@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class _Group(click.Group):
     """A group whose commands end in one line and an exit code where the user or the machine is at fault."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def invoke(self, ctx: click.Context) -> Any:
+        # Inside of click's own main, which would end an interrupt with exit code 1.
         with told_in_one_line():
-            return super().main(*args, **kwargs)
+            return super().invoke(ctx)
 
 
 def _warn(message: str) -> None:

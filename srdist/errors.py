@@ -24,8 +24,12 @@ class WorkError(UserError):
     exit_code = 1
 
 
-class LostPeerError(WorkError):
-    """Another rank is gone: told by each rank that is left, since the first one may be the one that died."""
+class OwnError(WorkError):
+    """Met by this rank alone, whatever became of the others: told by whichever rank meets it."""
+
+
+class LostPeerError(OwnError):
+    """Another rank is gone: each rank that is left tells it, since the first one may be the one that died."""
 
 
 _ADVICE = {
@@ -44,7 +48,7 @@ def told_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except LostPeerError as error:
+    except OwnError as error:
         _fail(str(error), error.exit_code, by_every_rank=True)
     except UserError as error:
         _fail(str(error), error.exit_code)
@@ -57,8 +61,13 @@ def told_in_one_line() -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror}{_ADVICE.get(error.errno, '')}", 1)
+        _fail(system_error(error), 1)
+
+
+def system_error(error: OSError) -> str:
+    """An operating system's error in one line: the file, what was wrong and what to do."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}{_ADVICE.get(error.errno or 0, '')}"
 
 
 def _fail(message: str, exit_code: int, *, by_every_rank: bool = False) -> None:

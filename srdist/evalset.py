@@ -53,14 +53,16 @@ def find_images(place: Path) -> dict[str, Path]:
     """The image files in a folder and all below it, or the one file, by their path in it, sorted.
 
     Raises:
-        UserError: no such folder, or no image in it.
+        UserError: no such folder, no image in it, or a folder below it that cannot be listed.
     """
     if not place.exists():
         raise UserError(f"{place}: no such folder")
     # A link back to a folder above it shows images that are listed already.
-    listing, _ = list_inputs(place)
+    listing = list_inputs(place)
+    for path, reason in listing.unreadable:
+        raise UserError(f"{place / path}: {reason}")
     folder = place.parent if place.is_file() else place
-    return {name: folder / name for name, _ in listing}
+    return {name: folder / name for name, _ in listing.files}
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:

@@ -58,6 +58,8 @@ class Plan:
     """Positions in `items`; together each position once, in order."""
     skipped_links: tuple[str, ...]
     """Symbolic links to folders that lead back to a folder above them, not followed."""
+    unreadable: tuple[tuple[str, str], ...]
+    """What could not be listed, and why (see Listing)."""
 
 
 def refuse_overlap(source: Path, destination: Path) -> None:
@@ -75,11 +77,20 @@ def refuse_overlap(source: Path, destination: Path) -> None:
         raise UserError(f"{source}: SRC lies inside DST {destination}, outputs could fall among the inputs")
 
 
-Listing = tuple[list[tuple[str, os.stat_result]], list[str]]
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies in a folder and all below it. Paths are relative to it, sorted."""
+
+    files: list[tuple[str, os.stat_result]]
+    """The images."""
+    links_not_followed: list[str]
+    """Symbolic links that lead back to a folder above them."""
+    unreadable: list[tuple[str, str]]
+    """Folders below that could not be listed, other entries that could not be looked at, and why."""
 
 
 def list_inputs(source: Path) -> Listing:
-    """The image files of a folder and all below it (or the one file), sorted; and the links that were not followed.
+    """The image files of a folder and all below it (or the one file).
 
     Files are taken by their suffix (imaging.IMAGE_SUFFIXES); hidden files and folders (a leading dot) are left out.
 
@@ -87,36 +98,46 @@ def list_inputs(source: Path) -> Listing:
         UserError: there is none.
     """
     if source.is_file():
-        return [(source.name, source.stat())], []
+        return Listing([(source.name, source.stat())], [], [])
     found: list[tuple[str, os.stat_result]] = []
     loops: list[str] = []
+    unreadable: list[tuple[str, str]] = []
     others = 0
     folders = [(source, "", frozenset({_identity(source.stat())}))]
     while folders:
         folder, prefix, above = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = prefix + entry.name
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError:  # a link to nothing: listed, so that reading it fails by name
-                    status = entry.stat(follow_symlinks=False)
-                if entry.is_dir():
-                    identity = _identity(status)
-                    if identity in above:
-                        loops.append(name)
-                    else:
-                        folders.append((Path(entry.path), f"{name}/", above | {identity}))
-                elif PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    found.append((name, status))
+        try:
+            with os.scandir(folder) as entries:
+                inside = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            if not prefix:
+                raise
+            unreadable.append((prefix, f"the folder cannot be listed: {error.strerror}"))
+            continue
+        for entry in inside:
+            name = prefix + entry.name
+            try:
+                status = _status(entry)
+            except FileNotFoundError:  # removed just now
+                continue
+            except OSError as error:
+                unreadable.append((name, f"cannot be looked at: {error.strerror}"))
+                continue
+            if entry.is_dir():
+                identity = _identity(status)
+                if identity in above:
+                    loops.append(name)
                 else:
-                    others += 1
+                    folders.append((Path(entry.path), f"{name}/", above | {identity}))
+            elif PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                found.append((name, status))
+            else:
+                others += 1
     if not found:
         what = f"{others} other files" if others else "an empty folder"
+        what += "".join(f"; {path}: {reason}" for path, reason in sorted(unreadable))
         raise UserError(f"{source}: no image in it ({what}); looked for {' '.join(sorted(IMAGE_SUFFIXES))}")
-    return sorted(found, key=lambda pair: pair[0]), sorted(loops)
+    return Listing(sorted(found, key=lambda pair: pair[0]), sorted(loops), sorted(unreadable))
 
 
 def output_names(paths: Sequence[str], *, output_format: OutputFormat | None) -> list[str]:
@@ -151,7 +172,7 @@ def make_plan(
         cache: folder where the sizes are kept, under the digest of the listing: reading a million headers takes minutes.
         scratch: folder for the temporary file of that.
     """
-    files, loops = listing
+    files = listing.files
     paths = [path for path, _ in files]
     outputs = output_names(paths, output_format=output_format)
     hashed = hashlib.sha256()
@@ -163,7 +184,8 @@ def make_plan(
         Item(path, output, status.st_size, status.st_mtime_ns, count)
         for (path, status), output, count in zip(files, outputs, pixels, strict=True)
     )
-    return Plan(digest, items, tuple(cut_units([item.pixels for item in items])), tuple(loops))
+    units = tuple(cut_units([item.pixels for item in items]))
+    return Plan(digest, items, units, tuple(listing.links_not_followed), tuple(listing.unreadable))
 
 
 def cut_units(pixels: Sequence[int]) -> Iterator[range]:
@@ -209,6 +231,14 @@ def _with_suffix(path: str, output_format: OutputFormat | None) -> str:
     if WRITABLE.get(suffix) == WRITABLE[f".{output_format}"]:
         return path
     return str(pure.with_suffix(f".{output_format}"))
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of the file or folder; of the link itself where it leads nowhere, so that reading it fails by name."""
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -175,6 +175,8 @@ def decode_into(data: bytes, out_u8: UInt8[np.ndarray, "h w 3"]) -> None:
     Raises:
         UnreadableImageError: damaged, or not of the size of `out_u8` (said before anything is decoded).
     """
+    if _decoded_at_once(data, out_u8):
+        return
     (height, width), orientation, turbo = _inspect(data)
     if (height, width) != out_u8.shape[:2]:
         raise UnreadableImageError(
@@ -192,6 +194,31 @@ def decode_into(data: bytes, out_u8: UInt8[np.ndarray, "h w 3"]) -> None:
         raise UnreadableImageError(f"damaged JPEG: {error}") from error
     if orientation != 1:
         out_u8[...] = _upright(decoded, orientation)
+
+
+def _decoded_at_once(data: bytes, out_u8: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Decode an upright, sound JPEG of the expected size without a look at its header first: a tenth faster.
+
+    False: it is something else, and `out_u8` may hold anything. A header that claims more pixels than `out_u8` has
+    is refused before they are decoded.
+    """
+    if _jpeg_components(data) not in (1, 3) or b"Exif\0\0" in data:
+        return False
+    try:
+        shape: tuple[int, ...] = simplejpeg.decode_jpeg(data, "RGB", buffer=out_u8).shape
+    except ValueError:
+        return False
+    return shape == out_u8.shape
+
+
+def _jpeg_components(data: bytes) -> int:
+    """Colour components by the frame header of a JPEG (ITU-T T.81, B.2.2); 0 where no frame header is found."""
+    place = 2 if data[:3] == b"\xff\xd8\xff" else len(data)
+    while len(segment := data[place : place + 10]) == 10 and segment[0] == 0xFF:
+        if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):
+            return segment[9]
+        place += 2 + int.from_bytes(segment[2:4])
+    return 0
 
 
 def _inspect(data: bytes) -> tuple[tuple[int, int], int, bool]:

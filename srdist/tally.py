@@ -23,6 +23,7 @@ class UpscaleReport:
     done: int
     """Outputs that are there, from this run or an earlier one."""
     failed: int
+    """Images, and folders that could not be listed."""
     computed: int
     """Outputs made since the job began, by all processes."""
     megapixels: float
@@ -117,18 +118,19 @@ class Tally:
             and receipt.input_mtime_ns == item.mtime_ns
         )
 
-    def failures(self) -> Iterator[Receipt]:
-        """The receipts of what has failed, in the order of the plan."""
+    def failures(self) -> Iterator[tuple[str, str]]:
+        """Path and reason of what has failed: folders that could not be listed, then images in the order of the plan."""
+        yield from self.plan.unreadable
         for item, state in zip(self.plan.items, self.state, strict=True):
             if state == self.FAILED:
-                yield self.receipts.by_path[item.path]
+                yield item.path, self.receipts.by_path[item.path].reason
 
     def report(self, *, seconds: float) -> UpscaleReport:
         known = (self.receipts.by_path.get(item.path) for item in self.plan.items)
         return UpscaleReport(
             images=len(self.plan.items),
             done=self.count(self.DONE),
-            failed=self.count(self.FAILED),
+            failed=self.count(self.FAILED) + len(self.plan.unreadable),
             computed=self.computed,
             megapixels=self.computed_pixels / 1e6,
             seconds=seconds,
@@ -150,7 +152,7 @@ def write_summary(
 ) -> None:
     """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end."""
     with whole_file(destination / "failures.jsonl", scratch=worker.scratch) as temporary:
-        lines = (json.dumps({"path": r.path, "reason": r.reason}) + "\n" for r in tally.failures())
+        lines = (json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in tally.failures())
         temporary.write_text("".join(lines))
     rate = report.computed / report.seconds if report.computed else 0.0
     summary = {

@@ -15,6 +15,9 @@ from urllib.parse import urlparse
 
 Mode = Literal["online", "offline"]
 
+FINISH_TIMEOUT_S = 60
+"""How long the end of a run waits for a server that does not take the last rows; WANDB_FINISH_TIMEOUT overrides it."""
+
 
 class WandbRun:
     """A W&B run that is tried once and, after a failure, let go with one line.
@@ -83,7 +86,7 @@ class WandbRun:
             self.say(f"W&B did not take the artifact {name} ({_short(error)}): it is {path}")
 
     def close(self) -> None:
-        """Write out what is pending; at most a minute where the server does not answer."""
+        """Write out what is pending; FINISH_TIMEOUT_S at most where the server does not answer."""
         if self._run is None:
             return
         folder = Path(self._run.dir).parent
@@ -101,7 +104,7 @@ class WandbRun:
 
         settings = wandb.Settings(
             init_timeout=30,
-            finish_timeout=60,
+            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT_S)),
             finish_timeout_raises=True,
             # A killed run keeps the rows of all but its last second.
             x_transaction_log_flush_interval=1.0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from srdist.anynetwork import load_network
 from srdist.claims import Receipts, living, process_began, share_of
 from srdist.device import configure_threads
-from srdist.errors import UserError
+from srdist.errors import OwnError, UserError, system_error
 from srdist.filetree import list_inputs, make_plan, refuse_overlap
 from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
@@ -64,21 +66,24 @@ def run(
         for note in upscale_file(source, destination, enlarger=enlarger, output=output):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
-    # A launcher that stops its processes sends TERM: claims and temporary files are then removed on the way out.
-    signal.signal(signal.SIGTERM, _interrupt)
     main = _is_main()
-    with _Bar(visible=main) as bar:
-        report = upscale_tree(
-            source,
-            destination,
-            enlarger=enlarger,
-            weights_digest=digest,
-            output=output,
-            share=share,
-            threads=max(2, cores),
-            show=bar.show,
-            began=process_began(),
-        )
+    with _interruptible(), _Bar(visible=main) as bar:
+        try:
+            report = upscale_tree(
+                source,
+                destination,
+                enlarger=enlarger,
+                weights_digest=digest,
+                output=output,
+                share=share,
+                threads=max(2, cores),
+                show=bar.show,
+                began=process_began(),
+            )
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OwnError(system_error(error)) from error  # ranks do not talk here: each tells its own
     if main:
         click.echo(describe(report, destination, scale=network.scale))
         return 1 if report.failed else 0
@@ -98,7 +103,8 @@ def status(destination: Path) -> int:
     )
     receipts = Receipts(state / "receipts")
     tally = Tally(plan, receipts, settings=job.settings, destination=destination, since=0.0)
-    remaining, done, failed = (tally.count(kind) for kind in (Tally.OPEN, Tally.DONE, Tally.FAILED))
+    remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
+    failed = len(list(tally.failures()))
     workers = living(state)
     click.echo(f"{destination}: {done} of {len(plan.items)} images done, {failed} failed, {remaining} to do")
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
@@ -113,8 +119,8 @@ def status(destination: Path) -> int:
             f"of late {len(recent) / seconds:.1f} images/s, {pixels_per_s / 1e6:.2f} input megapixels/s, "
             f"{_duration(open_pixels / max(pixels_per_s, 1e-9))} left"
         )
-    for receipt in tally.failures():
-        click.echo(f"failed: {receipt.path}: {receipt.reason}")
+    for path, reason in tally.failures():
+        click.echo(f"failed: {path}: {reason}")
     return 1 if remaining or failed else 0
 
 
@@ -206,7 +212,18 @@ def _is_main() -> bool:
     return is_main() if "RANK" in os.environ else os.environ.get("SLURM_PROCID", "0") == "0"
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    if _is_main():
-        click.echo("srdist: stopped; the same command goes on", err=True)
-    raise SystemExit(128 + signal.SIGTERM)
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Claims and temporary files are removed on the way out, when a launcher stops its processes (TERM) as well."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if _is_main():
+            click.echo("srdist: stopped; the same command goes on", err=True)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

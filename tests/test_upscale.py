@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -224,6 +225,29 @@ def test_links_are_followed_but_never_round_in_circles(tree: Path, tmp_path: Pat
     assert "gone.png" in (tmp_path / "dst" / "failures.jsonl").read_text()
 
 
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_is_done(
+    tree: Path, tmp_path: Path, weights: Path
+) -> None:
+    # A path over the system's limit: refused to root as well.
+    place = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=place)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    dst = tmp_path / "dst"
+    report = go(tree, dst, weights)
+    assert (report.images, report.done, report.failed) == (25, 24, 2)
+    first, second = [json.loads(line) for line in (dst / "failures.jsonl").read_text().splitlines()]
+    assert first["path"].startswith("d" * 250)
+    assert "File name too long" in first["reason"]
+    assert second["path"] == "a/broken.jpg"
+    told = CliRunner().invoke(main, ["upscale", "--status", str(dst)])
+    assert told.exit_code == 1
+    assert "File name too long" in told.output
+
+
 def test_hidden_files_are_left_out(tree: Path, tmp_path: Path, weights: Path) -> None:
     (tree / "._0.jpg").write_bytes(b"a resource fork")
     (tree / ".thumbs").mkdir()
@@ -366,6 +390,14 @@ def test_a_full_disk_ends_in_one_line_with_nothing_half_written(
     assert not list((full_disk / "dst").rglob("*.tmp*"))
 
 
+def test_a_rank_other_than_the_first_tells_its_own_system_error(
+    tree: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert "/proc/" in refused(tree, Path("/proc/dst"), "--weights", weights)
+
+
 @pytest.mark.skipif(
     os.geteuid() == 0 and not Path("/proc/version").exists(), reason="root may write everywhere"
 )
@@ -447,8 +479,9 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
 
 
 @pytest.mark.slow
-def test_a_launcher_that_stops_its_processes_leaves_nothing_behind(
-    tmp_path: Path, photos: dict[str, np.ndarray]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_launcher_or_ctrl_c_stops_it_with_nothing_left_behind(
+    tmp_path: Path, photos: dict[str, np.ndarray], number: signal.Signals
 ) -> None:
     source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
     source.mkdir()
@@ -458,7 +491,7 @@ def test_a_launcher_that_stops_its_processes_leaves_nothing_behind(
     process = launch_alone(source, dst, weights, 0)
     while not done_lines(dst):
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(timeout=60) == 143
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
     assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
     assert 0 < len(outputs(dst)) == len(done_lines(dst)) < 200

@@ -41,3 +41,25 @@ def test_every_row_arrives_and_a_resumption_goes_on_under_the_same_id(
     assert val == {row["step"]: row["psnr_y_db"] for row in launch.rows("val")}
     assert sum("samples" in row for row in rows) == 2
     assert sum(path.endswith(".png") for path in server.uploads) == 2
+
+
+@pytest.mark.parametrize("how", ["gone", "answers 500"])
+def test_a_server_that_dies_in_the_middle_costs_neither_the_run_nor_its_rows(
+    server: WandbServer, small_set: Path, tmp_path: Path, how: str
+) -> None:
+    launch = online(server, small_set, tmp_path, "train.steps=300", "train.validate_every=300")
+    launch.env["WANDB_FINISH_TIMEOUT"] = "5"
+    with launch.going() as process:
+        launch.wait_for_step(20, process)
+        assert server.opened
+        if how == "gone":
+            server.close()
+        else:
+            server.broken = True
+        told = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, told
+    assert list(launch.loss_trace()) == list(range(1, 301))
+    said = [line for line in told.splitlines() if "W&B" in line]
+    assert len(said) == 1, told
+    assert "`wandb sync " in said[0]
+    assert "metrics.jsonl and samples/ are whole" in said[0]

@@ -20,6 +20,8 @@ from srdist.data.shards import BadSample, BadSampleError, ShardIndex
 from srdist.imaging import UnreadableImageError, decode_into
 
 _ALIGN = 64
+_CACHED_BYTES = 2 << 20
+"""HR pixels that are reduced at a time: they are still in the core's cache from decoding (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Frames:
         """Read, decode, turn and reduce the samples whose ids stand in the slot."""
         bad = []
         height, width = slot.hr.shape[1:3]
+        at_a_time = max(1, _CACHED_BYTES // (height * width * 3))
         sizes = self.index.sizes(slot.ids).tolist()
         for place, sample_id in enumerate(slot.ids.tolist()):
             out = slot.hr[place]
@@ -104,7 +107,9 @@ class Frames:
             elif not direct:
                 out[...] = turned(target[:height, :width], way)
             slot.weight[place] = problem is None
-        slot.lr[...] = degrade(slot.hr, scale=self.scale, kernel=self.kernel)
+            if (place + 1) % at_a_time == 0 or place + 1 == len(sizes):
+                some = slice(place // at_a_time * at_a_time, place + 1)
+                slot.lr[some] = degrade(slot.hr[some], scale=self.scale, kernel=self.kernel)
         return tuple(bad)
 
 

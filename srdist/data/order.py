@@ -17,6 +17,9 @@ from jaxtyping import Int64, UInt64
 
 OrderMode = Literal["global", "window"]
 
+_AT_A_TIME = 8192
+"""Shards permuted in one go when an epoch is arranged: temporaries that stay in a core's cache."""
+
 HALF_ROUNDS = 8
 """Half rounds of the Feistel network: measured to leave no trace of the input's order (tests/data/test_order.py)."""
 
@@ -154,8 +157,13 @@ class WindowOrder:
         """The shards in this epoch's order, and the position where each begins (and, last, where the epoch ends)."""
         num_shards = len(self.shard_samples)
         keys = stream_keys(self.seed, SHARDS, np.array([epoch]))
-        shards = permute(np.arange(num_shards, dtype=np.uint64), size=num_shards, keys=keys).astype(np.int64)
-        return shards, np.concatenate([[0], np.cumsum(self.shard_samples[shards])])
+        shards = np.empty(num_shards, np.int64)
+        for first in range(0, num_shards, _AT_A_TIME):
+            some = np.arange(first, min(first + _AT_A_TIME, num_shards), dtype=np.uint64)
+            shards[first : first + _AT_A_TIME] = permute(some, size=num_shards, keys=keys)
+        starts = np.zeros(num_shards + 1, np.int64)
+        np.cumsum(self.shard_samples[shards], out=starts[1:])
+        return shards, starts
 
 
 def make_order(mode: OrderMode, *, shard_samples: Sequence[int], window_shards: int, seed: int) -> Order:
