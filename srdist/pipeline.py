@@ -1,7 +1,7 @@
 """One process's part of a directory job: read ahead, run the network, write behind.
 
 In go the units that are open in the job's tally; out come whole output files and a receipt for each image. Threads
-read and decode, the network runs in the calling thread, threads encode and write.
+read and decode, threads run the network (several on a CPU, each on an image of its own), threads encode and write.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
 
 from srdist.claims import Receipt, Worker
 from srdist.enlargement import Loaded, Store, kind, load, stores
@@ -26,6 +29,8 @@ from srdist.wholefile import whole_file
 
 IN_FLIGHT_PIXELS = 1 << 25
 """Output pixels that a process holds decoded or waiting to be written, at most (one image may be more)."""
+CPU_LANES = 4
+"""Images that go through the network at the same time on a CPU, at most: each lane holds a tile's activations."""
 POLL_S = 0.3
 """Time between looks at what the other processes have done."""
 
@@ -78,24 +83,35 @@ class Pipeline:
         self.output, self.threads = output, threads
         self._left: dict[int, int] = {}  # images of a claimed unit that are not settled yet
         self._reading: deque[_Task] = deque()
+        self._enlarging: deque[tuple[list[_Task], Future[list[Store]]]] = deque()
         self._writing: deque[_Task] = deque()
-        self._raws = (worker.scratch / f"{i}.raw" for i in itertools.count())
+        self._number = itertools.count()
+        # One thread an image, where there are enough of them: an operation shared by all cores waits for the one that
+        # is busy with a codec.
+        self._cores = torch.get_num_threads()
+        self.lanes = min(self._cores, CPU_LANES) if enlarger.device.type == "cpu" else 1
 
     def run(self, share: float, show: Callable[[Tally], None]) -> None:
         """Work from `share` of the plan on, then on what others leave, until nothing is open."""
-        with ThreadPoolExecutor(self.threads) as readers, ThreadPoolExecutor(self.threads) as writers:
+        with (
+            ThreadPoolExecutor(self.threads) as readers,
+            ThreadPoolExecutor(self.lanes) as networks,
+            ThreadPoolExecutor(self.threads) as writers,
+        ):
             try:
                 while True:
-                    self._work(self._claimed(share), readers, writers, show)
+                    self._work(self._claimed(share), readers, networks, writers, show)
                     self.tally.refresh()
                     show(self.tally)
                     if not self.tally.count(Tally.OPEN):
                         return
                     time.sleep(POLL_S)
             except BaseException:
-                readers.shutdown(cancel_futures=True)
-                writers.shutdown(cancel_futures=True)
+                for pool in (readers, networks, writers):
+                    pool.shutdown(cancel_futures=True)
                 raise
+            finally:
+                torch.set_num_threads(self._cores)
 
     def _claimed(self, share: float) -> Iterator[tuple[int, Item]]:
         """Open images of units that this process has claimed, from its share on, round the whole plan."""
@@ -121,37 +137,73 @@ class Pipeline:
         self,
         claimed: Iterator[tuple[int, Item]],
         readers: ThreadPoolExecutor,
+        networks: ThreadPoolExecutor,
         writers: ThreadPoolExecutor,
         show: Callable[[Tally], None],
     ) -> None:
         shown = time.monotonic()
         while True:
             self._read_ahead(claimed, readers)
-            if not self._reading and not self._writing:
+            # One more than there are lanes, so that none is idle while this thread is busy.
+            while len(self._enlarging) <= self.lanes and (group := self._next_group()):
+                job = networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
+                self._enlarging.append(([task for task, _ in group], job))
+            if not (self._reading or self._enlarging or self._writing):
                 return
-            if group := self._next_group():
-                self._enlarge(group, writers)
-            while self._writing and (self._must_wait() or _is_done(self._writing[0])):
-                task = self._writing.popleft()
-                assert task.writing is not None
-                task.writing.result()
-                self._settle(task.unit, 1)
+            self._await_any()
+            self._take_enlarged(writers)
+            self._take_written()
             if time.monotonic() - shown > POLL_S:
                 self.tally.refresh()
                 show(self.tally)
                 shown = time.monotonic()
 
-    def _held(self) -> int:
-        return sum(task.pixels for task in (*self._reading, *self._writing))
+    def _threads_each(self) -> int:
+        """Torch threads for one lane: the cores, shared out among the lanes that have something to do."""
+        waiting = 1 + len(self._enlarging) + len(self._reading)
+        return max(1, self._cores // min(self.lanes, waiting))
 
-    def _must_wait(self) -> bool:
-        return not self._reading or len(self._writing) > 2 * self.threads or self._held() > IN_FLIGHT_PIXELS
+    def _await_any(self) -> None:
+        """Wait until the next image is read, or some have been enlarged or written."""
+        pending: list[Future[Any]] = [job for _, job in self._enlarging]
+        pending += [task.writing for task in self._writing if task.writing is not None]
+        if len(self._enlarging) <= self.lanes:
+            pending += [task.reading for task in self._reading]
+        wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
+
+    def _take_enlarged(self, writers: ThreadPoolExecutor) -> None:
+        for entry in [entry for entry in self._enlarging if entry[1].done()]:
+            self._enlarging.remove(entry)
+            tasks, job = entry
+            try:
+                made = job.result()
+            except UnreadableImageError as error:
+                (task,) = tasks  # only rows are decoded this late, and they come one image at a time
+                self._fail(task.item, str(error))
+                self._settle(task.unit, 1)
+                continue
+            for task, store in zip(tasks, made, strict=True):
+                task.writing = writers.submit(self._write, task, store)
+                self._writing.append(task)
+
+    def _take_written(self) -> None:
+        for task in [task for task in self._writing if task.writing is not None and task.writing.done()]:
+            self._writing.remove(task)
+            assert task.writing is not None
+            task.writing.result()
+            self._settle(task.unit, 1)
+
+    def _held(self) -> int:
+        enlarging = (task for tasks, _ in self._enlarging for task in tasks)
+        return sum(task.pixels for task in (*self._reading, *enlarging, *self._writing))
 
     def _read_ahead(self, claimed: Iterator[tuple[int, Item]], readers: ThreadPoolExecutor) -> None:
         """Start reading, as far ahead as the bounds on images and pixels allow."""
         held = self._held()
         ahead = 2 * self.threads + self.enlarger.batch
-        while not self._reading or (len(self._reading) < ahead and held < IN_FLIGHT_PIXELS):
+        while not (self._reading or self._enlarging) or (
+            len(self._reading) < ahead and held < IN_FLIGHT_PIXELS
+        ):
             following = next(claimed, None)
             if following is None:
                 return
@@ -162,12 +214,12 @@ class Pipeline:
             held += pixels
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
-        """The next image that was read, and those read ahead that have its shape: they share a batch."""
+        """The next image, if it was read, and those read ahead that have its shape: they share a batch."""
         group: list[tuple[_Task, Loaded]] = []
         later: deque[_Task] = deque()
         while self._reading and len(group) < self.enlarger.batch:
             task = self._reading.popleft()
-            if group and not task.reading.done():
+            if not task.reading.done():
                 later.append(task)
                 continue
             loaded = task.reading.result()
@@ -180,17 +232,12 @@ class Pipeline:
         self._reading.extendleft(reversed(later))
         return group
 
-    def _enlarge(self, group: list[tuple[_Task, Loaded]], writers: ThreadPoolExecutor) -> None:
-        try:
-            made = stores([loaded for _, loaded in group], self.enlarger, self._raws)
-        except UnreadableImageError as error:
-            ((task, _),) = group  # only rows are decoded this late, and they come one image at a time
-            self._fail(task.item, str(error))
-            self._settle(task.unit, 1)
-            return
-        for (task, loaded), store in zip(group, made, strict=True):
-            task.writing = writers.submit(self._write, task, loaded, store)
-            self._writing.append(task)
+    def _enlarge(self, loaded: list[Loaded], threads: int) -> list[Store]:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # of this lane: OpenMP keeps the number by calling thread
+        # A count is one operation of the interpreter: two lanes never get the same number.
+        raw = self.worker.scratch / f"{next(self._number)}.raw"
+        return stores(loaded, self.enlarger, iter([raw]))
 
     def _settle(self, unit: int, images: int) -> None:
         self._left[unit] -= images
@@ -230,8 +277,9 @@ class Pipeline:
             and is_there(self.destination, known)
         )
 
-    def _write(self, task: _Task, loaded: Loaded, store: Store) -> None:
-        item = task.item
+    def _write(self, task: _Task, store: Store) -> None:
+        item, loaded = task.item, task.reading.result()
+        assert loaded is not None
         target = self.destination / item.output
         suffix = PurePosixPath(item.output).suffix.lower()
         begun = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
@@ -265,7 +313,3 @@ class Pipeline:
             input_sha256=input_sha256,
             pixels=pixels,
         )
-
-
-def _is_done(task: _Task) -> bool:
-    return task.writing is not None and task.writing.done()
