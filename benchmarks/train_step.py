@@ -60,7 +60,7 @@ def run(config: Config, *, batch: int, rounds: int, threads: int | None) -> dict
     """Times of all settings, alternated; the first round warms up and is not counted."""
     configure_threads(threads)
     device = Accelerator().device
-    lr, hr = _images(config, batch)
+    lr, hr = images(config, batch)
     settings = _settings(config, device)
     steps = {name: _learner_step(changed, lr, hr) for name, changed in settings.items()}
     losses: dict[str, float] = {}
@@ -157,7 +157,8 @@ def _settings(config: Config, device: torch.device) -> dict[str, Config]:
     return lines
 
 
-def _images(config: Config, batch: int) -> tuple[Tensor, Tensor]:
+def images(config: Config, batch: int) -> tuple[Tensor, Tensor]:
+    """Random uint8 LR and HR of a config's patch, or of whole frames."""
     scale, patch = config.model.scale, config.data.hr_patch
     height, width = (patch, patch) if patch else FULL_FRAME
     generator = torch.Generator().manual_seed(0)
