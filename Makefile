@@ -83,7 +83,7 @@ demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, d
 
 # Results are dated files; each table is also `python -m benchmarks.NAME [--quick] [--json FILE]`.
 TODAY := $(shell date +%Y-%m-%d)
-BENCH ?= order loader correctness train_step upscale survival
+BENCH ?= order loader correctness train_step scaling upscale survival
 
 .PHONY: bench
 bench: setup shards ## Measure: BENCH="loader upscale ..." ARGS=--quick; into benchmarks/results/

@@ -56,6 +56,7 @@ class Trainer:
         changed = self.keeper.take_over()
         self.state, self.trace, self.proof = self.keeper.state, self.keeper.trace, self.keeper.proof
         self._since, self._wait_s, self._timed_steps = 0.0, 0.0, 0
+        self._counted_until = 0.0
         self._introduce(changed)
 
     def fit(self) -> bool:
@@ -67,9 +68,10 @@ class Trainer:
         stopped: str | None = None
         with self._stream() as stream:
             pairs = iter(stream)
-            self._since, self._wait_s, self._timed_steps = time.perf_counter(), 0.0, 0
+            self._since = self._counted_until = time.perf_counter()
             while stopped is None and (state.step < steps or self._due("validate")):
                 stopped = self._validate() if self._due("validate") else self._step(pairs)
+        self._count_time()
         if stopped is not None:
             stopped = ranks.broadcast(stopped)
             self._save()
@@ -156,6 +158,7 @@ class Trainer:
         if self._due("log"):
             self._log_line()
         if self._due("checkpoint") and not self._due("validate"):
+            self._count_time()
             self._save()
 
     def _due(self, what: str) -> bool:
@@ -173,9 +176,11 @@ class Trainer:
     def _validate(self) -> str | None:
         """Score the weights, keep them if they are the best, save; the reason if a stop was asked for instead."""
         state, begin = self.state, time.perf_counter()
+        self._count_time()
         weights = self.learner.weights()
         scores = self.validator.score(weights)
         if scores is None:
+            self._counted_until = time.perf_counter()
             return stopping.requested(self.run) or "another rank was asked to stop"
         network, bicubic = scores
         best = self.keeper.note_score(weights, network.psnr_y_db)
@@ -191,7 +196,8 @@ class Trainer:
         ranks.main_first(lambda: self._draw(f"step {state.step}"))
         if best or self._due("checkpoint"):
             self._save()
-        self._since += time.perf_counter() - begin
+        self._counted_until = time.perf_counter()
+        self._since += self._counted_until - begin
         return None
 
     def _draw(self, title: str) -> None:
@@ -263,9 +269,15 @@ class Trainer:
             f"step {state.step:>{width}}/{config.steps}  loss {loss:.3e}  learning rate {rate:.2e}  "
             f"{images_per_s:7.1f} images/s  waited {wait_share:.1%}  ETA {_clock(left)}"
         )
-        state.train_seconds += seconds
+        self._count_time()
         self.trace.clear()
         self._since, self._wait_s, self._timed_steps = now, 0.0, 0
+
+    def _count_time(self) -> None:
+        """Take the time since the last call into the run's training time: validation and start-up are not part of it."""
+        now = time.perf_counter()
+        self.state.train_seconds += now - self._counted_until
+        self._counted_until = now
 
     def _save(self) -> None:
         self._judge(self.trace.flush())
