@@ -25,9 +25,20 @@ def install() -> None:
     """Let the stop signals set the flag instead of ending the process; a second SIGINT interrupts at once."""
     for number in STOP_SIGNALS:
         signal.signal(number, _note)
+    # Ranks find each other through their launcher: without it they would wait for `peer_timeout_s`, deaf to signals.
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    _when_the_launcher_dies(signal.SIGTERM if alone else signal.SIGKILL)
+
+
+def begin_training() -> None:
+    """From here on there is something to save when the launcher is killed."""
+    _when_the_launcher_dies(signal.SIGTERM)
+
+
+def _when_the_launcher_dies(number: signal.Signals) -> None:
+    # A launcher that is killed cannot end its ranks: the kernel does.
     if sys.platform == "linux" and os.environ.keys() & _LAUNCHERS:
-        # A launcher that is killed cannot end its ranks: the kernel sends them SIGTERM, and they save.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def requested(run: Path | None = None) -> str | None:

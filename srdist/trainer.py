@@ -66,6 +66,7 @@ class Trainer:
             self.log.say(f"{self.run} is already at step {state.step} of {steps}: raise train.steps to go on")
             return True
         stopped: str | None = None
+        stopping.begin_training()
         with self._stream() as stream:
             pairs = iter(stream)
             self._since = self._counted_until = time.perf_counter()

@@ -121,6 +121,21 @@ def test_a_signal_in_the_start_up_of_two_ranks_is_not_lost(small_set: Path, tmp_
 
 
 @pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
+    small_set: Path, tmp_path: Path
+) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=20",), ranks=2)
+    with launch.going() as process:
+        wait_until(lambda: len(ranks_of(process.pid)) == 2, process=process)
+        started = ranks_of(process.pid)
+        wait_until(lambda: all(catches(rank, signal.SIGTERM) for rank in started), process=process)
+        process.kill()
+        process.wait()
+        _, left = psutil.wait_procs(started, timeout=10)
+        assert left == []
+
+
+@pytest.mark.slow
 def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
     small_set: Path, tmp_path: Path
 ) -> None:
