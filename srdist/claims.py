@@ -63,7 +63,10 @@ class Receipt:
 
 
 class Receipts:
-    """All processes' receipts, read as they grow: the last that speaks of a path counts."""
+    """All processes' receipts, read as they grow: the last that speaks of a path counts.
+
+    `by_path` holds them until they are forgotten: of a million images, only what is still to be decided is kept.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -91,6 +94,10 @@ class Receipts:
             if known is None or known.time <= receipt.time:
                 self.by_path[receipt.path] = receipt
         return new
+
+    def forget(self, path: str) -> None:
+        """Drop the receipt of an image that is done."""
+        self.by_path.pop(path, None)
 
 
 class Worker:

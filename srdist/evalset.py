@@ -62,7 +62,7 @@ def find_images(place: Path) -> dict[str, Path]:
     for path, reason in listing.unreadable:
         raise UserError(f"{place / path}: {reason}")
     folder = place.parent if place.is_file() else place
-    return {name: folder / name for name, _ in listing.files}
+    return {name: folder / name for name, _, _ in listing.files}
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:

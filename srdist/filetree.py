@@ -81,8 +81,8 @@ def refuse_overlap(source: Path, destination: Path) -> None:
 class Listing:
     """What lies in a folder and all below it. Paths are relative to it, sorted."""
 
-    files: list[tuple[str, os.stat_result]]
-    """The images."""
+    files: list[tuple[str, int, int]]
+    """The images: path, bytes, modification time in ns."""
     links_not_followed: list[str]
     """Symbolic links that lead back to a folder above them."""
     unreadable: list[tuple[str, str]]
@@ -98,8 +98,8 @@ def list_inputs(source: Path) -> Listing:
         UserError: there is none.
     """
     if source.is_file():
-        return Listing([(source.name, source.stat())], [], [])
-    found: list[tuple[str, os.stat_result]] = []
+        return Listing([_file(source.name, source.stat())], [], [])
+    found: list[tuple[str, int, int]] = []
     loops: list[str] = []
     unreadable: list[tuple[str, str]] = []
     others = 0
@@ -130,14 +130,14 @@ def list_inputs(source: Path) -> Listing:
                 else:
                     folders.append((Path(entry.path), f"{name}/", above | {identity}))
             elif PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                found.append((name, status))
+                found.append(_file(name, status))
             else:
                 others += 1
     if not found:
         what = f"{others} other files" if others else "an empty folder"
         what += "".join(f"; {path}: {reason}" for path, reason in sorted(unreadable))
         raise UserError(f"{source}: no image in it ({what}); looked for {' '.join(sorted(IMAGE_SUFFIXES))}")
-    return Listing(sorted(found, key=lambda pair: pair[0]), sorted(loops), sorted(unreadable))
+    return Listing(sorted(found), sorted(loops), sorted(unreadable))
 
 
 def output_names(paths: Sequence[str], *, output_format: OutputFormat | None) -> list[str]:
@@ -173,16 +173,16 @@ def make_plan(
         scratch: folder for the temporary file of that.
     """
     files = listing.files
-    paths = [path for path, _ in files]
+    paths = [path for path, _, _ in files]
     outputs = output_names(paths, output_format=output_format)
     hashed = hashlib.sha256()
-    for (path, status), output in zip(files, outputs, strict=True):
-        hashed.update(json.dumps([path, status.st_size, status.st_mtime_ns, output]).encode() + b"\n")
+    for file, output in zip(files, outputs, strict=True):
+        hashed.update(json.dumps([*file, output]).encode() + b"\n")
     digest = hashed.hexdigest()
     pixels = _cached_sizes(cache / f"{digest}.json", source, paths, scratch=scratch)
     items = tuple(
-        Item(path, output, status.st_size, status.st_mtime_ns, count)
-        for (path, status), output, count in zip(files, outputs, pixels, strict=True)
+        Item(path, output, size, mtime_ns, count)
+        for (path, size, mtime_ns), output, count in zip(files, outputs, pixels, strict=True)
     )
     units = tuple(cut_units([item.pixels for item in items]))
     return Plan(digest, items, units, tuple(listing.links_not_followed), tuple(listing.unreadable))
@@ -239,6 +239,10 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
         return entry.stat()
     except OSError:
         return entry.stat(follow_symlinks=False)
+
+
+def _file(name: str, status: os.stat_result) -> tuple[str, int, int]:
+    return name, status.st_size, status.st_mtime_ns
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class Tally:
         self.since = since
         self.index = {item.path: i for i, item in enumerate(plan.items)}
         self.state = bytearray(len(plan.items))
+        self.with_notes = 0
         self.computed = 0
         self.computed_pixels = 0
         self.total_pixels = sum(item.pixels for item in plan.items)
@@ -100,7 +101,10 @@ class Tally:
             if self.state[i] != self.DONE and receipt.time >= self.since:
                 self.computed += 1
                 self.computed_pixels += receipt.pixels
+            if self.state[i] != self.DONE:
+                self.with_notes += bool(receipt.notes)
             self.state[i] = self.DONE
+            self.receipts.forget(receipt.path)
         elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
             self.state[i] = self.FAILED
 
@@ -126,7 +130,6 @@ class Tally:
                 yield item.path, self.receipts.by_path[item.path].reason
 
     def report(self, *, seconds: float) -> UpscaleReport:
-        known = (self.receipts.by_path.get(item.path) for item in self.plan.items)
         return UpscaleReport(
             images=len(self.plan.items),
             done=self.count(self.DONE),
@@ -134,7 +137,7 @@ class Tally:
             computed=self.computed,
             megapixels=self.computed_pixels / 1e6,
             seconds=seconds,
-            notes=sum(1 for receipt in known if receipt and receipt.status == "done" and receipt.notes),
+            notes=self.with_notes,
             links_not_followed=self.plan.skipped_links,
         )
 

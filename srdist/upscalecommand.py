@@ -102,13 +102,14 @@ def status(destination: Path) -> int:
         source, list_inputs(source), output_format=job.format, cache=state / "plans", scratch=state
     )
     receipts = Receipts(state / "receipts")
+    since = time.time() - RECENT_S
+    recent = [r for r in receipts.refresh() if r.status == "done" and r.time > since]
     tally = Tally(plan, receipts, settings=job.settings, destination=destination, since=0.0)
     remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
     failed = len(list(tally.failures()))
     workers = living(state)
     click.echo(f"{destination}: {done} of {len(plan.items)} images done, {failed} failed, {remaining} to do")
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
-    recent = [r for r in receipts.by_path.values() if r.status == "done" and r.time > time.time() - RECENT_S]
     if workers and recent:
         seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
         pixels_per_s = sum(r.pixels for r in recent) / seconds
