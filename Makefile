@@ -102,6 +102,13 @@ reproduce: setup ## Retrain shipped weights and compare: NET=srcnn_x2 DATA=DIR (
 	@echo "== retrained"
 	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights runs/reproduce
 
+.PHONY: pictures
+pictures: setup ## Draw the pictures of README with the weights that come along
+	@mkdir -p runs
+	$(BIN)/python -c "from skimage import data; from PIL import Image; Image.fromarray(data.astronaut()).save('runs/astronaut.png')"
+	$(BIN)/srdist compare runs/astronaut.png --weights srcnn_x3 --out docs/pictures/compare_x3.png
+	$(BIN)/srdist compare runs/astronaut.png --methods nearest,bilinear,bicubic,lanczos,srcnn_x2 --out docs/pictures/methods_x2.png
+
 .PHONY: clean
 clean: ## Remove runs, packed sets and caches, not .venv
 	rm -rf runs shards/*/tiles shards/*/*.tar shards/*/manifest.json shards/*/index shards/*/left_out.jsonl

@@ -68,7 +68,7 @@ def main() -> None:
         claim for scale in PUBLISHED for claim in general(options.weights, options.data, scale, options.quick)
     ]
     claims += [claim for scale in PUBLISHED for claim in everyday(options.weights, scale)]
-    if not options.quick:
+    if not options.quick and Path(options.celeba, "manifest.json").is_file():
         claims += celeba(options.weights, options.celeba, options.data.parent / "seed" / "weights_1em3.pth")
     print(f"{'':78}{'found':>10}{'bar':>10}{'baseline':>10}")
     for claim in claims:
