@@ -92,15 +92,20 @@ bench: setup shards ## Measure: BENCH="loader upscale ..." ARGS=--quick; into be
 # Needs the set that the config names (make shards SET=general IMAGES=DIR) and the test sets in DATA.
 NET ?= srcnn_x2
 DATA ?=
+REPRODUCED := runs/reproduce/$(NET)
 .PHONY: reproduce
 reproduce: setup ## Retrain shipped weights and compare: NET=srcnn_x2 DATA=DIR (with Set5 and Set14)
 	@test -n "$(DATA)" || { echo "make reproduce: give the folder with Set5 and Set14: DATA=DIR" >&2; exit 2; }
-	$(BIN)/accelerate launch srdist/train.py --config configs/$(NET).yaml --run runs/reproduce/$(NET)
-	cp runs/reproduce/$(NET)/best.safetensors runs/reproduce/$(NET).safetensors
+	$(BIN)/accelerate launch srdist/train.py --config configs/$(NET).yaml --run $(REPRODUCED)/run
+	mkdir -p $(REPRODUCED)/shipped $(REPRODUCED)/retrained
+	cp srdist/weights/$(NET).safetensors $(REPRODUCED)/shipped/
+	cp $(REPRODUCED)/run/best.safetensors $(REPRODUCED)/retrained/$(NET).safetensors
 	@echo "== shipped"
-	-$(BIN)/python -m benchmarks.weights --data "$(DATA)"
+	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights $(REPRODUCED)/shipped
 	@echo "== retrained"
-	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights runs/reproduce
+	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights $(REPRODUCED)/retrained
+	@cmp $(REPRODUCED)/shipped/$(NET).safetensors $(REPRODUCED)/retrained/$(NET).safetensors \
+		&& echo "the same bytes" || echo "other bytes: expected with another number of ranks or threads, or another torch"
 
 .PHONY: pictures
 pictures: setup ## Draw the pictures of README with the weights that come along

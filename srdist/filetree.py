@@ -29,6 +29,8 @@ MAX_UNIT_PIXELS = 1 << 23
 """LR pixels of a unit, at most (a single larger image is a unit): what a killed process may leave half done."""
 MAX_UNIT_IMAGES = 256
 """Images of a unit, at most."""
+PROBED_AT_A_TIME = 1024
+"""Headers that are handed to the threads in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +215,10 @@ def _cached_sizes(cache: Path, source: Path, paths: Sequence[str], *, scratch: P
         width, height = probe_size(folder / path)
         return width * height
 
+    pixels: list[int] = []
     with ThreadPoolExecutor(8) as pool:
-        pixels = list(pool.map(count, paths))
+        for first in range(0, len(paths), PROBED_AT_A_TIME):  # each that waits for its turn takes 2 kB
+            pixels += pool.map(count, paths[first : first + PROBED_AT_A_TIME])
     with whole_file(cache, scratch=scratch) as temporary:
         temporary.write_text(json.dumps(pixels))
     for old in cache.parent.glob("*.json"):
