@@ -89,7 +89,10 @@ class Pipeline:
         # One thread an image, where there are enough of them: an operation shared by all cores waits for the one that
         # is busy with a codec.
         self._cores = torch.get_num_threads()
-        self.lanes = min(self._cores, CPU_LANES) if enlarger.device.type == "cpu" else 1
+        self.lanes = min(self._cores, CPU_LANES) if enlarger.batch == 1 else 1
+        # One more where images go one by one, so that no lane is idle while this thread is busy. Where they are batched,
+        # what is read while the lane is busy makes the next batch.
+        self._submitted = self.lanes + (enlarger.batch == 1)
 
     def run(self, share: float, show: Callable[[Tally], None]) -> None:
         """Work from `share` of the plan on, then on what others leave, until nothing is open."""
@@ -144,8 +147,7 @@ class Pipeline:
         shown = time.monotonic()
         while True:
             self._read_ahead(claimed, readers)
-            # One more than there are lanes, so that none is idle while this thread is busy.
-            while len(self._enlarging) <= self.lanes and (group := self._next_group()):
+            while len(self._enlarging) < self._submitted and (group := self._next_group()):
                 job = networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
                 self._enlarging.append(([task for task, _ in group], job))
             if not (self._reading or self._enlarging or self._writing):
@@ -167,7 +169,7 @@ class Pipeline:
         """Wait until the next image is read, or some have been enlarged or written."""
         pending: list[Future[Any]] = [job for _, job in self._enlarging]
         pending += [task.writing for task in self._writing if task.writing is not None]
-        if len(self._enlarging) <= self.lanes:
+        if len(self._enlarging) < self._submitted:
             pending += [task.reading for task in self._reading]
         wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
 

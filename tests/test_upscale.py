@@ -115,7 +115,7 @@ def test_the_tree_is_kept_and_what_is_broken_is_listed(tree: Path, tmp_path: Pat
 
 
 class Counting(nn.Module):
-    """A network that notes the shapes it was given."""
+    """A network that notes the shapes it was given, and takes its time, in which others are read."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -124,6 +124,7 @@ class Counting(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         self.shapes.append(tuple(lr.shape))
+        time.sleep(0.1)
         result: Tensor = self.network(lr)
         return result
 
