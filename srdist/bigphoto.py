@@ -11,7 +11,9 @@ upright and is below 100 MB (above, libvips uses a temporary file).
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,9 @@ STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
 STRIP_PIXELS = 1 << 21
 """LR pixels of a strip: what is held of an image at a time, a few times over."""
+
+FORGOTTEN_BYTES = 1 << 23
+"""Encoded rows leave the process's memory in portions of this size, a multiple of every page size."""
 
 
 def is_deep(data: bytes) -> bool:
@@ -154,15 +159,11 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
             f"{photo.width}x{photo.height}: {kind} holds at most {MAX_SIDE[kind]} pixels a side, use --format png"
         )
     deep, grey = photo.dtype == np.uint16, photo.channels < 3
-    image = vips.Image.rawload(
-        str(photo.path),
-        photo.width,
-        photo.height,
-        photo.channels,
-        format="ushort" if deep else "uchar",
-        interpretation=("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"),
-        access="sequential",
-    )
+    with photo.path.open("rb") as file:
+        rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    image = vips.Image.new_from_memory(
+        rows, photo.width, photo.height, photo.channels, "ushort" if deep else "uchar"
+    ).copy(interpretation=("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
     notes: list[str] = []
     if photo.channels in (2, 4) and kind in ("JPEG", "PPM", "BMP"):
         peak = 65535 if deep else 255
@@ -175,6 +176,7 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
     for name, blob in (("icc-profile-data", photo.icc), ("exif-data", photo.exif)):
         if blob:
             image.set_type(vips.GValue.blob_type, name, blob)
+    _let_go_of_rows(image, rows)
     try:
         match kind:
             case "JPEG":
@@ -188,13 +190,40 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
                 large = photo.path.stat().st_size > 3 << 30
                 image.tiffsave(str(target), compression="deflate", predictor="horizontal", bigtiff=large)
             case "PPM":
-                image.ppmsave(str(target))
+                _save_pnm(image, target)
             case "BMP":
-                raise ValueError("BMP of this size is not supported, use --format png")
+                Image.fromarray(image.numpy()).save(target, "BMP")  # whole: Pillow has no other way
     except vips.Error as error:
         code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
         raise OSError(code, f"libvips: {_one_line(error)}", str(target)) from error
     return tuple(notes)
+
+
+def _save_pnm(image: Any, target: Path) -> None:
+    """PGM or PPM (netpbm's pgm(5), ppm(5)): a line of text, then the samples, of two bytes the greater first."""
+    deep = image.format == "ushort"
+    with target.open("wb") as file:
+        header = f"P{5 if image.bands == 1 else 6}\n{image.width} {image.height}\n{65535 if deep else 255}\n"
+        file.write(header.encode())
+        file.flush()
+        if deep and sys.byteorder == "little":
+            image = image.byteswap()
+        image.rawsave_target(_vips().Target.new_to_descriptor(file.fileno()))
+
+
+def _let_go_of_rows(image: Any, rows: mmap.mmap) -> None:
+    """While `image` is saved, take the rows behind it out of this process's memory; read again, they come back."""
+    gone = 0
+
+    def step(_image: Any, progress: Any) -> None:
+        nonlocal gone
+        done = len(rows) * progress.npels // progress.tpels // FORGOTTEN_BYTES * FORGOTTEN_BYTES
+        if done > gone:
+            rows.madvise(mmap.MADV_DONTNEED, gone, done - gone)
+            gone = done
+
+    image.set_progress(True)
+    image.signal_connect("eval", step)
 
 
 def _refuse_other_samples(image: Any) -> None:

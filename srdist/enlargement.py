@@ -51,14 +51,19 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
     Raises:
         OSError, UnreadableImageError.
     """
-    streamed = path.suffix.lower() in STREAMED
-    if streamed and output_pixels > STREAM_PIXELS:
+    if in_strips(path, output_pixels=output_pixels):
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Loaded(RowReader(path), sha256)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    return Loaded(RowReader(path) if streamed and is_deep(data) else decode_photo(data), sha256)
+    deep = path.suffix.lower() in STREAMED and is_deep(data)
+    return Loaded(RowReader(path) if deep else decode_photo(data), sha256)
+
+
+def in_strips(path: Path, *, output_pixels: int) -> bool:
+    """Whether an image is never held whole, for its size."""
+    return path.suffix.lower() in STREAMED and output_pixels > STREAM_PIXELS
 
 
 def store_photo(photo: Photo, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tup
         )
     notes: tuple[str, ...] = ()
     pixels = photo.pixels
-    if channels in (2, 4) and kind in ("JPEG", "PPM"):
+    if channels in (2, 4) and kind in ("JPEG", "PPM", "BMP"):
         pixels = over_white(pixels)
         notes = (f"{kind} holds no transparency: laid on white",)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, mode=_MODES[pixels.shape[2]])

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from srdist.claims import Receipt, Worker
-from srdist.enlargement import Loaded, Store, kind, load, stores
+from srdist.enlargement import Loaded, Store, in_strips, kind, load, stores
 from srdist.filetree import Item
 from srdist.imaging import UnreadableImageError
 from srdist.photo import OutputFormat
@@ -28,7 +28,7 @@ from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file
 
 IN_FLIGHT_PIXELS = 1 << 25
-"""Output pixels that a process holds decoded or waiting to be written, at most (one image may be more)."""
+"""Output pixels that a process holds decoded or waiting to be written, at most (the last one may go beyond)."""
 CPU_LANES = 4
 """Images that go through the network at the same time on a CPU, at most: each lane holds a tile's activations."""
 POLL_S = 0.3
@@ -57,8 +57,8 @@ class _Task:
     unit: int
     item: Item
     began: float
-    pixels: int
-    """Of the output, by the header."""
+    held: int
+    """Output pixels that it is taken to hold in memory, by its header."""
     reading: Future[Loaded | None]
     writing: Future[None] | None = None
 
@@ -197,14 +197,15 @@ class Pipeline:
 
     def _held(self) -> int:
         enlarging = (task for tasks, _ in self._enlarging for task in tasks)
-        return sum(task.pixels for task in (*self._reading, *enlarging, *self._writing))
+        return sum(task.held for task in (*self._reading, *enlarging, *self._writing))
 
     def _read_ahead(self, claimed: Iterator[tuple[int, Item]], readers: ThreadPoolExecutor) -> None:
         """Start reading, as far ahead as the bounds on images and pixels allow."""
         held = self._held()
         ahead = 2 * self.threads + self.enlarger.batch
-        while not (self._reading or self._enlarging) or (
-            len(self._reading) < ahead and held < IN_FLIGHT_PIXELS
+        while not (self._reading or self._enlarging or self._writing) or (
+            # Not ahead of the writers either: where they are slower than the network, all would end up waiting for them.
+            len(self._reading) < ahead and len(self._writing) < ahead and held < IN_FLIGHT_PIXELS
         ):
             following = next(claimed, None)
             if following is None:
@@ -212,8 +213,13 @@ class Pipeline:
             unit, item = following
             pixels = item.pixels * self.enlarger.scale**2
             future = readers.submit(self._read, item, pixels)
-            self._reading.append(_Task(unit, item, time.monotonic(), pixels, future))
-            held += pixels
+            # What goes in strips waits on the disk: as many of those as there are threads.
+            strips = in_strips(self.source / item.path, output_pixels=pixels)
+            task = _Task(
+                unit, item, time.monotonic(), IN_FLIGHT_PIXELS // self.threads if strips else pixels, future
+            )
+            self._reading.append(task)
+            held += task.held
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
         """The next image, if it was read, and those read ahead that have its shape: they share a batch."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +15,11 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from srdist import enlargement
-from srdist.bigphoto import RowReader, encode_raw, enlarge_rows, is_deep
+from srdist.bigphoto import RawPhoto, RowReader, encode_raw, enlarge_rows, is_deep
 from srdist.config import ModelConfig
 from srdist.imaging import UnreadableImageError
 from srdist.model import build
+from srdist.photo import WRITABLE
 from srdist.pipeline import Output
 from srdist.tiling import Enlarger
 from srdist.weightfile import WeightsInfo, save_weights
@@ -88,6 +92,70 @@ def test_sixteen_bits_become_eight_where_the_format_holds_no_more(
     report = go(source, tmp_path / "dst", weights, output=Output(format="jpg"))
     assert report.notes == 1
     assert Image.open(tmp_path / "dst" / "deep.jpg").size == (120, 100)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", sorted(WRITABLE))
+def test_rows_can_be_written_in_every_format_with_white_where_it_holds_no_transparency(
+    tmp_path: Path, suffix: str, dtype: type[np.unsignedinteger[Any]], channels: int
+) -> None:
+    pixels = np.full((40, 30, channels), np.iinfo(dtype).max // 2, dtype)
+    if channels in (2, 4):
+        pixels[:20, :, -1], pixels[20:, :, -1] = 0, np.iinfo(dtype).max
+    pixels.tofile(tmp_path / "raw")
+    raw = RawPhoto(tmp_path / "raw", 40, 30, channels, np.dtype(dtype), None, None, ())
+    notes = encode_raw(raw, tmp_path / f"out{suffix}", suffix=suffix, quality=95)
+    kind, deep = WRITABLE[suffix], dtype is np.uint16
+    out = read_back(tmp_path / f"out{suffix}", deep=deep and kind in ("PNG", "TIFF", "PPM"))
+    assert ("8 bits" in " ".join(notes)) == (deep and kind in ("JPEG", "WEBP", "BMP"))
+    if channels in (2, 4) and kind in ("JPEG", "PPM", "BMP"):
+        assert "laid on white" in notes[0]
+        assert (out[:19, :, 0] >= 250 / 255 * np.iinfo(out.dtype).max).all()
+    elif channels in (2, 4):
+        assert (out[:19, :, -1] == 0).all()
+    assert abs(int(out[30, 10, 0]) * (257 if out.dtype == np.uint8 else 1) - 32767) < 600
+
+
+def read_back(path: Path, *, deep: bool) -> np.ndarray:
+    if path.suffix in (".tif", ".tiff"):
+        return np.asarray(tifffile.imread(path)).reshape(40, 30, -1)
+    if deep and path.suffix == ".png":
+        return read_deep(path)
+    if deep:
+        return read_pnm(path)
+    with Image.open(path) as image:
+        return np.asarray(image).reshape(40, 30, -1)
+
+
+def read_pnm(path: Path) -> np.ndarray:
+    """A 16-bit PGM or PPM by its definition, which Pillow reads as 8 bits."""
+    magic, width, height, peak, samples = path.read_bytes().split(maxsplit=4)
+    assert peak == b"65535"
+    return np.frombuffer(samples, ">u2").reshape(int(height), int(width), 1 if magic == b"P5" else 3)
+
+
+def test_memory_does_not_hold_the_rows_that_are_encoded(tmp_path: Path) -> None:
+    script = """
+import sys, numpy as np
+from pathlib import Path
+from srdist.bigphoto import RawPhoto, encode_raw
+folder = Path(sys.argv[1])
+rows = np.random.default_rng(0).integers(0, 256, (512, 8192, 3), dtype=np.uint8)
+with (folder / "raw").open("wb") as file:
+    for _ in range(24):
+        rows.tofile(file)
+photo = RawPhoto(folder / "raw", 24 * 512, 8192, 3, np.dtype(np.uint8), None, None, ())
+import pyvips
+peak = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
+before = peak()
+encode_raw(photo, folder / "out.png", suffix=".png", quality=95)
+print((peak() - before) / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert float(done.stdout) < 100  # of 302 MB
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -118,7 +118,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         decode_photo(bomb)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".ppm"])
+@pytest.mark.parametrize("suffix", [".jpg", ".ppm", ".bmp"])
 def test_formats_without_transparency_get_white_behind_it(cat: Image.Image, suffix: str) -> None:
     rgba = cat.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(cat.size))

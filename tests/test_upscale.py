@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from srdist import enlargement, pipeline
 from srdist.cli import main
 from srdist.config import ModelConfig
 from srdist.model import build
@@ -27,6 +28,7 @@ from srdist.pipeline import Output
 from srdist.tiling import Enlarger
 from srdist.upscale import digest_of, upscale_tree
 from srdist.weightfile import WeightsInfo, load_weights, save_weights
+from srdist.wholefile import whole_file
 from tests.conftest import Run, clean_environment
 
 SMALL = ModelConfig(widths=(12, 8))
@@ -146,6 +148,31 @@ def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
     assert sum(shape[0] for shape in counting.shapes) == 16
     assert len(counting.shapes) <= 8
     assert outputs(tmp_path / "batched") == outputs(tmp_path / "single")
+
+
+def test_a_slow_disk_holds_up_the_reading_of_further_images(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for k in range(60):
+        Image.fromarray(photos["coffee"][k : k + 16, :16]).save(source / f"{k:02d}.png")
+    read, written, ahead = [0], [0], [0]
+
+    def load_and_count(path: Path, *, output_pixels: int) -> enlargement.Loaded:
+        read[0] += 1
+        return enlargement.load(path, output_pixels=output_pixels)
+
+    def write_slowly(path: Path, **options: Any) -> Any:
+        ahead[0] = max(ahead[0], read[0] - written[0])
+        time.sleep(0.02)
+        written[0] += 1
+        return whole_file(path, **options)
+
+    monkeypatch.setattr(pipeline, "load", load_and_count)
+    monkeypatch.setattr(pipeline, "whole_file", write_slowly)
+    assert go(source, tmp_path / "dst", weights).done == 60
+    assert 5 <= ahead[0] <= 20
 
 
 def test_a_rerun_makes_only_what_is_missing_or_changed(tree: Path, tmp_path: Path, weights: Path) -> None:
