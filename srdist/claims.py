@@ -21,8 +21,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,9 @@ LEASE_S = 60.0
 """A process that has not touched its `alive` file for so long is taken for dead."""
 HEARTBEAT_S = 5.0
 """Time between touches."""
+
+_OFFSET_BITS = 40
+"""Of a receipt's place: bytes into a log; the bits above are the log's number, from 1 on."""
 
 Status = Literal["begun", "done", "failed"]
 
@@ -62,42 +65,49 @@ class Receipt:
     """Seconds since 1970."""
 
 
-class Receipts:
-    """All processes' receipts, read as they grow: the last that speaks of a path counts.
+_FIELDS = tuple(field.name for field in fields(Receipt))
 
-    `by_path` holds them until they are forgotten: of a million images, only what is still to be decided is kept.
-    """
+
+class Receipts:
+    """All processes' receipts, read as they grow, and never held: of a million images, only where each one's receipt lies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.by_path: dict[str, Receipt] = {}
+        self._logs: list[str] = []
         self._read: dict[str, int] = {}
 
-    def refresh(self) -> list[Receipt]:
-        """Read what was appended since the last call, and return it."""
-        new: list[Receipt] = []
+    def refresh(self) -> Iterator[tuple[int, Receipt]]:
+        """What was appended since the last call: each receipt with its place (see `at`)."""
         if not self.folder.is_dir():
-            return new
+            return
         for path in sorted(self.folder.glob("*.jsonl")):
-            done = self._read.get(path.name, 0)
-            if path.stat().st_size <= done:
+            if path.name not in self._read:
+                self._read[path.name] = 0
+                self._logs.append(path.name)
+            offset = self._read[path.name]
+            if path.stat().st_size <= offset:
                 continue
+            log = self._logs.index(path.name) + 1
             with path.open("rb") as file:
-                file.seek(done)
-                data = file.read()
-            # A line without its end is still being written, or its writer was killed: it does not count.
-            whole = data[: data.rfind(b"\n") + 1]
-            self._read[path.name] = done + len(whole)
-            new.extend(receipt for line in whole.splitlines() if (receipt := _parse(line)))
-        for receipt in new:
-            known = self.by_path.get(receipt.path)
-            if known is None or known.time <= receipt.time:
-                self.by_path[receipt.path] = receipt
-        return new
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        # Still being written, or its writer was killed: it does not count.
+                        break
+                    if receipt := _parse(line):
+                        yield log << _OFFSET_BITS | offset, receipt
+                    offset += len(line)
+                    self._read[path.name] = offset
 
-    def forget(self, path: str) -> None:
-        """Drop the receipt of an image that is done."""
-        self.by_path.pop(path, None)
+    def at(self, place: int) -> Receipt | None:
+        """Read a receipt again, from where `refresh` found it; None where it has gone."""
+        log, offset = self._logs[(place >> _OFFSET_BITS) - 1], place & ((1 << _OFFSET_BITS) - 1)
+        try:
+            with (self.folder / log).open("rb") as file:
+                file.seek(offset)
+                return _parse(file.readline())
+        except FileNotFoundError:
+            return None
 
 
 class Worker:
@@ -144,8 +154,9 @@ class Worker:
 
     def record(self, receipt: Receipt) -> None:
         """Append a receipt (from any thread)."""
-        fields = {name: value for name, value in asdict(receipt).items() if value not in ("", 0, ())}
-        line = json.dumps(fields | {"time": time.time()}).encode() + b"\n"
+        values = ((name, getattr(receipt, name)) for name in _FIELDS)  # asdict takes ten times as long
+        known = {name: value for name, value in values if value not in ("", 0, ())}
+        line = json.dumps(known | {"time": time.time()}).encode() + b"\n"
         with self._lock:
             self._log.write(line)
 
@@ -271,9 +282,9 @@ def process_began() -> float:
 
 def _parse(line: bytes) -> Receipt | None:
     try:
-        fields = json.loads(line)
-        fields["notes"] = tuple(fields.get("notes", ()))
-        return Receipt(**fields)
+        known = json.loads(line)
+        known["notes"] = tuple(known.get("notes", ()))
+        return Receipt(**known)
     except (ValueError, TypeError):
         return None  # damaged by the disk: its image is made again
 

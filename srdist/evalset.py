@@ -19,7 +19,7 @@ from srdist.config import Kernel
 from srdist.data.shards import ShardIndex
 from srdist.data.stream import eval_stream
 from srdist.errors import UserError
-from srdist.filetree import list_inputs
+from srdist.filetree import Walk
 from srdist.imaging import UnreadableImageError, decode_rgb, mod_crop, resize_u8
 
 
@@ -58,11 +58,11 @@ def find_images(place: Path) -> dict[str, Path]:
     if not place.exists():
         raise UserError(f"{place}: no such folder")
     # A link back to a folder above it shows images that are listed already.
-    listing = list_inputs(place)
-    for path, reason in listing.unreadable:
+    walk = Walk(place)
+    found = {file.path: walk.folder / file.path for file in walk}
+    for path, reason in walk.unreadable:
         raise UserError(f"{place / path}: {reason}")
-    folder = place.parent if place.is_file() else place
-    return {name: folder / name for name, _, _ in listing.files}
+    return found
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:

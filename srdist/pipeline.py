@@ -20,9 +20,9 @@ import torch
 
 from srdist.claims import Receipt, Worker
 from srdist.enlargement import Loaded, Store, in_strips, kind, load, stores
-from srdist.filetree import Item
 from srdist.imaging import UnreadableImageError
 from srdist.photo import OutputFormat
+from srdist.plan import Item
 from srdist.tally import Tally, is_there
 from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file
@@ -121,7 +121,7 @@ class Pipeline:
         units = self.plan.units
         first, passed = 0, 0
         while passed < share * self.tally.total_pixels and first < len(units) - 1:
-            passed += sum(self.plan.items[i].pixels for i in units[first])
+            passed += sum(self.plan.pixels[units[first].start : units[first].stop])
             first += 1
         for number in (*range(first, len(units)), *range(first)):
             unit = units[number]
@@ -130,11 +130,11 @@ class Pipeline:
             if not self.worker.claim(self._name(number)):
                 continue
             self.tally.refresh()  # whoever held it before may have done some of it
-            open_items = [i for i in unit if self.tally.state[i] == Tally.OPEN]
-            self._left[number] = len(open_items)
+            still_open = [i for i in unit if self.tally.state[i] == Tally.OPEN]
+            self._left[number] = len(still_open)
             self._settle(number, 0)
-            for i in open_items:
-                yield number, self.plan.items[i]
+            for i in still_open:
+                yield number, self.plan.item(i)
 
     def _work(
         self,
@@ -254,11 +254,11 @@ class Pipeline:
             self.worker.release(self._name(unit))
 
     def _name(self, unit: int) -> str:
-        return f"{self.plan.digest[:12]}-{unit:06d}"
+        return f"{self.plan.inputs.digest[:12]}-{unit:06d}"
 
     def _read(self, item: Item, output_pixels: int) -> Loaded | None:
         """Load one input; None where there is nothing more to do: it has failed, or only its date is new."""
-        known = self.tally.receipts.by_path.get(item.path)
+        known = self.tally.receipt(item)
         ours = known is not None and known.output == item.output and known.status in ("done", "begun")
         target = self.destination / item.output
         if not ours and not self.output.overwrite and target.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 from srdist import __version__
 from srdist.claims import Receipt, Receipts, Worker
 from srdist.errors import UserError
-from srdist.filetree import Item, Plan
 from srdist.photo import OutputFormat
+from srdist.plan import Item, Plan
 from srdist.wholefile import whole_file
 
 
@@ -72,39 +73,50 @@ class Tally:
             since: when this job began, in seconds since 1970: what failed before is tried again.
         """
         self.plan = plan
-        self.receipts = receipts
         self.settings = settings
         self.since = since
-        self.index = {item.path: i for i, item in enumerate(plan.items)}
-        self.state = bytearray(len(plan.items))
+        self.state = bytearray(len(plan))
         self.with_notes = 0
         self.computed = 0
         self.computed_pixels = 0
-        self.total_pixels = sum(item.pixels for item in plan.items)
-        receipts.refresh()
-        for item in plan.items:
-            receipt = receipts.by_path.get(item.path)
+        self.total_pixels = sum(plan.pixels)
+        self._receipts = receipts
+        self._place = array("q", bytes(8 * len(plan)))  # of the last receipt; 0 = none
+        self._time = array("d", bytes(8 * len(plan)))  # which it was written at
+        for _ in self._new():
+            pass  # of several receipts of an image the last one counts, whichever log is read first
+        for i, place in enumerate(self._place):
+            receipt = receipts.at(place) if place else None
             if receipt and (receipt.status != "done" or is_there(destination, receipt)):
-                self._take(receipt)
-        open_items = (item for item, state in zip(plan.items, self.state, strict=True) if state == self.OPEN)
-        self.open_pixels_at_start = self.computed_pixels + sum(item.pixels for item in open_items)
+                self._take(i, receipt)
+        still_open = (i for i, state in enumerate(self.state) if state == self.OPEN)
+        self.open_pixels_at_start = self.computed_pixels + sum(plan.pixels[i] for i in still_open)
 
     def refresh(self) -> None:
         """Take in what all processes have recorded since."""
-        for receipt in self.receipts.refresh():
-            if receipt.path in self.index:
-                self._take(receipt)
+        for i, receipt in self._new():
+            self._take(i, receipt)
 
-    def _take(self, receipt: Receipt) -> None:
-        i = self.index[receipt.path]
-        if self._proves(receipt, self.plan.items[i]):
+    def receipt(self, item: Item) -> Receipt | None:
+        """The last word on an image (from any thread)."""
+        place = self._place[item.index]
+        return self._receipts.at(place) if place else None
+
+    def _new(self) -> Iterator[tuple[int, Receipt]]:
+        for place, receipt in self._receipts.refresh():
+            i = self.plan.inputs.paths.find(receipt.path)
+            if i is not None and receipt.time >= self._time[i]:
+                self._place[i], self._time[i] = place, receipt.time
+                yield i, receipt
+
+    def _take(self, i: int, receipt: Receipt) -> None:
+        if self._proves(receipt, self.plan.item(i)):
             if self.state[i] != self.DONE and receipt.time >= self.since:
                 self.computed += 1
                 self.computed_pixels += receipt.pixels
             if self.state[i] != self.DONE:
                 self.with_notes += bool(receipt.notes)
             self.state[i] = self.DONE
-            self.receipts.forget(receipt.path)
         elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
             self.state[i] = self.FAILED
 
@@ -124,21 +136,23 @@ class Tally:
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Path and reason of what has failed: folders that could not be listed, then images in the order of the plan."""
-        yield from self.plan.unreadable
-        for item, state in zip(self.plan.items, self.state, strict=True):
+        yield from self.plan.inputs.unreadable
+        for i, state in enumerate(self.state):
             if state == self.FAILED:
-                yield item.path, self.receipts.by_path[item.path].reason
+                item = self.plan.item(i)
+                known = self.receipt(item)
+                yield item.path, known.reason if known else ""
 
     def report(self, *, seconds: float) -> UpscaleReport:
         return UpscaleReport(
-            images=len(self.plan.items),
+            images=len(self.plan),
             done=self.count(self.DONE),
-            failed=self.count(self.FAILED) + len(self.plan.unreadable),
+            failed=self.count(self.FAILED) + len(self.plan.inputs.unreadable),
             computed=self.computed,
             megapixels=self.computed_pixels / 1e6,
             seconds=seconds,
             notes=self.with_notes,
-            links_not_followed=self.plan.skipped_links,
+            links_not_followed=self.plan.inputs.links_not_followed,
         )
 
 
@@ -154,9 +168,11 @@ def write_summary(
     destination: Path, report: UpscaleReport, tally: Tally, worker: Worker, *, source: Path
 ) -> None:
     """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end."""
-    with whole_file(destination / "failures.jsonl", scratch=worker.scratch) as temporary:
-        lines = (json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in tally.failures())
-        temporary.write_text("".join(lines))
+    failures = whole_file(destination / "failures.jsonl", scratch=worker.scratch)
+    with failures as temporary, temporary.open("w") as file:
+        file.writelines(
+            json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in tally.failures()
+        )
     rate = report.computed / report.seconds if report.computed else 0.0
     summary = {
         "srdist_version": __version__,

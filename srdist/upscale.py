@@ -19,10 +19,11 @@ from torch import nn
 from srdist.claims import Receipts, Worker
 from srdist.enlargement import load, stores
 from srdist.errors import UserError
-from srdist.filetree import list_inputs, make_plan, refuse_overlap
+from srdist.filetree import refuse_overlap
 from srdist.imaging import UnreadableImageError
 from srdist.photo import WRITABLE, probe_size
 from srdist.pipeline import Output, Pipeline
+from srdist.plan import Inputs, Plan
 from srdist.tally import Job, Tally, UpscaleReport, write_job, write_summary
 from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file
@@ -66,6 +67,7 @@ def upscale_tree(
     share: float,
     threads: int,
     show: Callable[[Tally], None],
+    show_planning: Callable[[int, int], None] = lambda _probed, _images: None,
     began: float | None = None,
 ) -> UpscaleReport:
     """Enlarge all images of a folder (or one file) into `destination`, together with whoever else does the same.
@@ -77,16 +79,15 @@ def upscale_tree(
         share: where in the list to begin, 0 to below 1 (claims.share_of).
         threads: for decoding, and as many for encoding.
         show: called twice a second or so with the state of the whole job.
+        show_planning: called before that, every so often (see Plan).
         began: when the job began, in seconds since 1970, for its rates; None = now.
     """
     refuse_overlap(source, destination)
-    listing = list_inputs(source)
+    inputs = Inputs(source, output_format=output.format)
     state = destination / STATE
     began = time.time() if began is None else began
     with Worker(state) as worker:
-        plan = make_plan(
-            source, listing, output_format=output.format, cache=state / "plans", scratch=worker.scratch
-        )
+        plan = Plan(inputs, cache=state / "plans", scratch=worker.scratch, show=show_planning)
         settings = hashlib.sha256(
             json.dumps([PIXELS_VERSION, weights_digest, output.format, output.quality]).encode()
         ).hexdigest()[:16]
@@ -94,9 +95,8 @@ def upscale_tree(
         tally = Tally(
             plan, Receipts(state / "receipts"), settings=settings, destination=destination, since=began
         )
-        folder = source.parent if source.is_file() else source
         Pipeline(
-            folder,
+            inputs.folder,
             destination,
             tally=tally,
             worker=worker,

@@ -18,9 +18,10 @@ from srdist.anynetwork import load_network
 from srdist.claims import Receipts, living, process_began, share_of
 from srdist.device import configure_threads
 from srdist.errors import OwnError, UserError, system_error
-from srdist.filetree import list_inputs, make_plan, refuse_overlap
+from srdist.filetree import refuse_overlap
 from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
+from srdist.plan import Inputs, Plan
 from srdist.ranks import is_main
 from srdist.tally import Tally, UpscaleReport, read_job
 from srdist.tiling import Enlarger, pick_device
@@ -78,6 +79,7 @@ def run(
                 share=share,
                 threads=max(2, cores),
                 show=bar.show,
+                show_planning=bar.show_planning,
                 began=process_began(),
             )
         except OSError as error:
@@ -98,23 +100,26 @@ def status(destination: Path) -> int:
     source = Path(job.source)
     if not source.exists():
         raise UserError(f"{source}: the SRC of {destination} is not there any more")
-    plan = make_plan(
-        source, list_inputs(source), output_format=job.format, cache=state / "plans", scratch=state
+    plan = Plan(Inputs(source, output_format=job.format), cache=state / "plans", scratch=state)
+    tally = Tally(
+        plan, Receipts(state / "receipts"), settings=job.settings, destination=destination, since=0.0
     )
-    receipts = Receipts(state / "receipts")
     since = time.time() - RECENT_S
-    recent = [r for r in receipts.refresh() if r.status == "done" and r.time > since]
-    tally = Tally(plan, receipts, settings=job.settings, destination=destination, since=0.0)
+    recent = [
+        receipt
+        for _, receipt in Receipts(state / "receipts").refresh()
+        if receipt.status == "done" and receipt.time > since
+    ]
     remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
     failed = len(list(tally.failures()))
     workers = living(state)
-    click.echo(f"{destination}: {done} of {len(plan.items)} images done, {failed} failed, {remaining} to do")
+    click.echo(f"{destination}: {done} of {len(plan)} images done, {failed} failed, {remaining} to do")
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
     if workers and recent:
         seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
         pixels_per_s = sum(r.pixels for r in recent) / seconds
         open_pixels = sum(
-            item.pixels for item, kind in zip(plan.items, tally.state, strict=True) if kind == Tally.OPEN
+            pixels for pixels, kind in zip(plan.pixels, tally.state, strict=True) if kind == Tally.OPEN
         )
         click.echo(
             f"of late {len(recent) / seconds:.1f} images/s, {pixels_per_s / 1e6:.2f} input megapixels/s, "
@@ -153,7 +158,7 @@ class _Bar:
     def __init__(self, *, visible: bool) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("upscale"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -162,7 +167,7 @@ class _Bar:
             disable=not (visible and console.is_terminal),
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, rate="")
+        self._task = self._progress.add_task("list images", total=None, rate="")
         self._began = time.monotonic()
 
     def __enter__(self) -> _Bar:
@@ -172,17 +177,23 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def show_planning(self, probed: int, images: int) -> None:
+        """Draw how many images' sizes are known."""
+        self._progress.update(self._task, description="read sizes", total=images, completed=probed)
+
     def show(self, tally: Tally) -> None:
         """Draw the job's state: images and megapixels a second, and the time left by pixels."""
         seconds = max(time.monotonic() - self._began, 1e-3)
-        settled = len(tally.plan.items) - tally.count(Tally.OPEN)
+        settled = len(tally.plan) - tally.count(Tally.OPEN)
         rate = f"{tally.computed / seconds:.1f} images/s, {tally.computed_pixels / 1e6 / seconds:.2f} MP/s"
         if tally.computed_pixels:
             left = (
                 max(tally.open_pixels_at_start - tally.computed_pixels, 0) * seconds / tally.computed_pixels
             )
             rate += f", {_duration(left)} left"
-        self._progress.update(self._task, total=len(tally.plan.items), completed=settled, rate=rate)
+        self._progress.update(
+            self._task, description="upscale", total=len(tally.plan), completed=settled, rate=rate
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -106,28 +106,36 @@ def test_a_killed_claim_is_taken_over_by_one_process_only(tmp_path: Path) -> Non
 
 def test_receipts_of_all_processes_are_read_as_they_grow(tmp_path: Path) -> None:
     receipts = Receipts(tmp_path / "receipts")
-    assert receipts.refresh() == []
+    assert list(receipts.refresh()) == []
     with Worker(tmp_path) as a, Worker(tmp_path) as b:
         a.record(receipt("x.png", status="begun"))
-        assert [r.status for r in receipts.refresh()] == ["begun"]
+        assert [r.status for _, r in receipts.refresh()] == ["begun"]
         b.record(receipt("x.png", notes=("n",)))
         a.record(receipt("ÿ\udcff.png", status="failed", reason="bad"))
-        assert len(receipts.refresh()) == 2
-        assert receipts.refresh() == []
-    assert receipts.by_path["x.png"].notes == ("n",)
-    assert receipts.by_path["ÿ\udcff.png"].reason == "bad"
+        found = dict(receipts.refresh())
+        assert {(r.path, r.notes, r.reason) for r in found.values()} == {
+            ("x.png", ("n",), ""),
+            ("ÿ\udcff.png", (), "bad"),
+        }
+        assert list(receipts.refresh()) == []
+    for place, known in found.items():
+        assert receipts.at(place) == known
 
 
 def test_a_torn_or_damaged_line_does_not_count_and_hides_no_other(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
-        worker.record(receipt("a.png"))
-        worker.record(receipt("b.png"))
+        for name in "abcd":
+            worker.record(receipt(f"{name}.png"))
         log = tmp_path / "receipts" / f"{worker.name}.jsonl"
     data = log.read_bytes()
     log.write_bytes(data.replace(b'"done"', b'"don', 1) + data.splitlines()[0][:40])
     receipts = Receipts(tmp_path / "receipts")
-    receipts.refresh()
-    assert list(receipts.by_path) == ["b.png"]
+    found = list(receipts.refresh())
+    assert [r.path for _, r in found] == ["b.png", "c.png", "d.png"]
+    assert [receipts.at(place) for place, _ in found] == [r for _, r in found]
+    with log.open("ab") as file:
+        file.write(data.splitlines()[0][40:] + b"\n")  # the torn line is written to its end after all
+    assert [r.path for _, r in receipts.refresh()] == ["a.png"]
 
 
 @pytest.mark.parametrize(
