@@ -279,7 +279,7 @@ def memory(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     print(f"\n{'':34}{'peak RSS':>10}{'of it not backed by files':>28}")
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    for megapixels in (12, 50, 200):
+    for megapixels in (12, 50, 200, 450):
         side = int((megapixels * 1e6) ** 0.5)
         path = folder / "large.png"
         _write_large(path, noise, side)
