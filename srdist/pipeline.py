@@ -6,14 +6,17 @@ read and decode, threads run the network (several on a CPU, each on an image of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -50,6 +53,10 @@ class Output:
     """Whether files in DST that no receipt knows may be replaced."""
 
 
+def _look_again(_job: Future[Any]) -> None:
+    """For what was read there is nothing to do but to look whether the network can have it."""
+
+
 @dataclass(slots=True)
 class _Task:
     """An image on its way through this process."""
@@ -60,7 +67,6 @@ class _Task:
     held: int
     """Output pixels that it is taken to hold in memory, by its header."""
     reading: Future[Loaded | None]
-    writing: Future[None] | None = None
 
 
 class Pipeline:
@@ -83,8 +89,11 @@ class Pipeline:
         self.output, self.threads = output, threads
         self._left: dict[int, int] = {}  # images of a claimed unit that are not settled yet
         self._reading: deque[_Task] = deque()
-        self._enlarging: deque[tuple[list[_Task], Future[list[Store]]]] = deque()
-        self._writing: deque[_Task] = deque()
+        self._enlarging = 0  # groups that are with the network
+        self._writing = 0  # images that wait for a writer, or have one
+        self._held = 0  # pixels of all of these
+        # What to do about what a thread has done.
+        self._finished: SimpleQueue[tuple[Future[Any], Callable[[Future[Any]], None]]] = SimpleQueue()
         self._number = itertools.count()
         # One thread an image, where there are enough of them: an operation shared by all cores waits for the one that
         # is busy with a codec.
@@ -147,65 +156,68 @@ class Pipeline:
         shown = time.monotonic()
         while True:
             self._read_ahead(claimed, readers)
-            while len(self._enlarging) < self._submitted and (group := self._next_group()):
+            while self._enlarging < self._submitted and (group := self._next_group()):
+                tasks = [task for task, _ in group]
                 job = networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
-                self._enlarging.append(([task for task, _ in group], job))
+                self._enlarging += 1
+                self._when_done(job, functools.partial(self._take_enlarged, tasks, writers))
             if not (self._reading or self._enlarging or self._writing):
                 return
             self._await_any()
-            self._take_enlarged(writers)
-            self._take_written()
             if time.monotonic() - shown > POLL_S:
                 self.tally.refresh()
                 show(self.tally)
                 shown = time.monotonic()
 
-    def _threads_each(self) -> int:
-        """Torch threads for one lane: the cores, shared out among the lanes that have something to do."""
-        waiting = 1 + len(self._enlarging) + len(self._reading)
-        return max(1, self._cores // min(self.lanes, waiting))
+    def _when_done(self, job: Future[Any], then: Callable[[Future[Any]], None]) -> None:
+        """Have `then` called with the job by this thread when another one has ended it."""
+        job.add_done_callback(lambda done: self._finished.put((done, then)))
 
     def _await_any(self) -> None:
-        """Wait until the next image is read, or some have been enlarged or written."""
-        pending: list[Future[Any]] = [job for _, job in self._enlarging]
-        pending += [task.writing for task in self._writing if task.writing is not None]
-        if len(self._enlarging) < self._submitted:
-            pending += [task.reading for task in self._reading]
-        wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        """Wait until a job has ended, and see to all that have."""
+        with contextlib.suppress(Empty):
+            job, then = self._finished.get(timeout=POLL_S)
+            while True:
+                then(job)
+                job, then = self._finished.get_nowait()
 
-    def _take_enlarged(self, writers: ThreadPoolExecutor) -> None:
-        for entry in [entry for entry in self._enlarging if entry[1].done()]:
-            self._enlarging.remove(entry)
-            tasks, job = entry
-            try:
-                made = job.result()
-            except UnreadableImageError as error:
-                (task,) = tasks  # only rows are decoded this late, and they come one image at a time
-                self._fail(task.item, str(error))
-                self._settle(task.unit, 1)
-                continue
-            for task, store in zip(tasks, made, strict=True):
-                task.writing = writers.submit(self._write, task, store)
-                self._writing.append(task)
+    def _threads_each(self) -> int:
+        """Torch threads for one lane: the cores, shared out among the lanes that have something to do."""
+        waiting = 1 + self._enlarging + len(self._reading)
+        return max(1, self._cores // min(self.lanes, waiting))
 
-    def _take_written(self) -> None:
-        for task in [task for task in self._writing if task.writing is not None and task.writing.done()]:
-            self._writing.remove(task)
-            assert task.writing is not None
-            task.writing.result()
-            self._settle(task.unit, 1)
+    def _take_enlarged(
+        self, tasks: list[_Task], writers: ThreadPoolExecutor, job: Future[list[Store]]
+    ) -> None:
+        self._enlarging -= 1
+        try:
+            made = job.result()
+        except UnreadableImageError as error:
+            (task,) = tasks  # only rows are decoded this late, and they come one image at a time
+            self._fail(task.item, str(error))
+            self._done_with(task)
+            return
+        for task, store in zip(tasks, made, strict=True):
+            self._writing += 1
+            self._when_done(
+                writers.submit(self._write, task, store), functools.partial(self._take_written, task)
+            )
 
-    def _held(self) -> int:
-        enlarging = (task for tasks, _ in self._enlarging for task in tasks)
-        return sum(task.held for task in (*self._reading, *enlarging, *self._writing))
+    def _take_written(self, task: _Task, writing: Future[None]) -> None:
+        self._writing -= 1
+        writing.result()
+        self._done_with(task)
+
+    def _done_with(self, task: _Task) -> None:
+        self._held -= task.held
+        self._settle(task.unit, 1)
 
     def _read_ahead(self, claimed: Iterator[tuple[int, Item]], readers: ThreadPoolExecutor) -> None:
         """Start reading, as far ahead as the bounds on images and pixels allow."""
-        held = self._held()
         ahead = 2 * self.threads + self.enlarger.batch
         while not (self._reading or self._enlarging or self._writing) or (
             # Not ahead of the writers either: where they are slower than the network, all would end up waiting for them.
-            len(self._reading) < ahead and len(self._writing) < ahead and held < IN_FLIGHT_PIXELS
+            len(self._reading) < ahead and self._writing < ahead and self._held < IN_FLIGHT_PIXELS
         ):
             following = next(claimed, None)
             if following is None:
@@ -215,11 +227,10 @@ class Pipeline:
             future = readers.submit(self._read, item, pixels)
             # What goes in strips waits on the disk: as many of those as there are threads.
             strips = in_strips(self.source / item.path, output_pixels=pixels)
-            task = _Task(
-                unit, item, time.monotonic(), IN_FLIGHT_PIXELS // self.threads if strips else pixels, future
-            )
-            self._reading.append(task)
-            held += task.held
+            held = IN_FLIGHT_PIXELS // self.threads if strips else pixels
+            self._reading.append(_Task(unit, item, time.monotonic(), held, future))
+            self._held += held
+            self._when_done(future, _look_again)
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
         """The next image, if it was read, and those read ahead that have its shape: they share a batch."""
@@ -232,7 +243,7 @@ class Pipeline:
                 continue
             loaded = task.reading.result()
             if loaded is None:
-                self._settle(task.unit, 1)
+                self._done_with(task)
             elif group and kind(loaded) != kind(group[0][1]):
                 later.append(task)
             else:
