@@ -1,6 +1,6 @@
 """Directory upscaling against its floors and against plain loops: images in, tables out.
 
-python -m benchmarks.upscale [--quick] [--json FILE] [--part speed|memory|kills|png] [--images DIR]
+python -m benchmarks.upscale [--quick] [--json FILE] [--part speed|memory|kills|png] [--images DIR] [--device cpu|cuda]
 
 speed   srdist's whole path (read, decode, network, encode, receipt) on many small images, beside the network alone on
         tensors in memory, the codecs alone, the seed's way as a loop, and a loop in the way of Real-ESRGAN's script
@@ -37,17 +37,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from srdist.config import ModelConfig
 from srdist.model import SRCNN, build
 from srdist.photo import Photo, decode_photo, encode_photo
-from srdist.pipeline import Output
-from srdist.tiling import Enlarger
+from srdist.pipeline import CPU_LANES, Output
+from srdist.tiling import Enlarger, pick_device
 from srdist.upscale import digest_of, upscale_tree
 from srdist.weightfile import WeightsInfo, save_weights
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "celeba" / "img_align_celeba"
-CPU = torch.device("cpu")
+Contestant = Callable[[Path, Path, torch.device], float | None]
+"""Makes a folder of images from another on a device; what it can tell of its network: the share of the time that it was at work."""
 
 
 def main() -> None:
@@ -61,7 +63,10 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, help="of torch [default: all cores]; on a busy machine 1, and compare CPU time"
     )
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="of speed [default: a GPU if there is one]")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here")
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(arguments.threads or cores)
     figures: dict[str, Any] = {
@@ -74,11 +79,17 @@ def main() -> None:
             "load_before": os.getloadavg()[0],
         }
     }
-    parts = {"speed": speed, "memory": memory, "kills": kills, "png": png}
-    wanted = ["speed"] if arguments.quick else list(parts) if arguments.part == "all" else [arguments.part]
+    parts = {"memory": memory, "kills": kills, "png": png}
+    every = ["speed", *parts]
+    wanted = ["speed"] if arguments.quick else every if arguments.part == "all" else [arguments.part]
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            figures[name] = parts[name](Path(folder), arguments.images, arguments.quick)
+            if name == "speed":
+                device = torch.device(arguments.device) if arguments.device else pick_device()
+                figures["machine"]["device"] = str(device)
+                figures[name] = speed(Path(folder), arguments.images, arguments.quick, device)
+            else:
+                figures[name] = parts[name](Path(folder), arguments.images)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -105,11 +116,11 @@ def network() -> SRCNN:
     return build(ModelConfig(), seed=0).eval()
 
 
-def speed(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
+def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) -> dict[str, Any]:
     """Images a second of each contestant, in rounds."""
     rounds, per_round = (2, 20) if quick else (10, 50)
     photos = halves(images, rounds * per_round)
-    contestants: dict[str, Callable[[Path, Path], None]] = {
+    contestants: dict[str, Contestant] = {
         "srdist upscale": whole_path,
         "floor: network alone": network_alone,
         "floor: codecs alone": codecs_alone,
@@ -118,9 +129,11 @@ def speed(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     cpu_seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    busy: list[float] = []
     with contextlib.ExitStack() as stack:
         processes = {
-            name: stack.enter_context(own_process(contestant)) for name, contestant in contestants.items()
+            name: stack.enter_context(own_process(contestant, device))
+            for name, contestant in contestants.items()
         }
         for number in range(-1, rounds):
             source = folder / f"in{number}"
@@ -131,10 +144,11 @@ def speed(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
                 Image.fromarray(photo).save(source / f"{i:03d}.png")
             for name, process in processes.items():
                 process.send((source, folder / f"out{number}-{hashlib.md5(name.encode()).hexdigest()[:6]}"))
-                taken, taken_cpu = process.recv()
+                taken, taken_cpu, share = process.recv()
                 if number >= 0:
                     seconds[name].append(taken)
                     cpu_seconds[name].append(taken_cpu)
+                    busy += [] if share is None else [share]
     ours, ours_cpu = seconds["srdist upscale"], cpu_seconds["srdist upscale"]
     pixels = statistics.mean(p.shape[0] * p.shape[1] for p in photos)
     rows = {}
@@ -162,19 +176,25 @@ def speed(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
             f"{name:28}{rate:10.1f}{rate * pixels / 1e6:12.3f}{ratio:10.2f}x"
             f"{min(ratios):9.2f} to{max(ratios):5.2f}{cpu_ms:13.1f}{cpu_ratio:8.2f}x"
         )
+    rows["srdist upscale"]["network_busy"] = statistics.median(busy)
+    print(
+        f"srdist's network was at work {statistics.median(busy):.0%} of the time, {min(busy):.0%} to {max(busy):.0%}"
+    )
     return rows
 
 
 @contextlib.contextmanager
-def own_process(contestant: Callable[[Path, Path], None]) -> Iterator[Connection]:
-    """A process that runs the contestant on each (source, destination) sent, and answers with seconds and CPU seconds.
+def own_process(contestant: Contestant, device: torch.device) -> Iterator[Connection]:
+    """A process that runs the contestant on each (source, destination) sent.
+
+    It answers with seconds, CPU seconds and what the contestant returns.
 
     In one process they would change each other's speed: whether the C library gives the memory of a large activation
     back to the system each time hangs on what else lies in its heap, and makes a plain loop half as fast again.
     """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(contestant, theirs, torch.get_num_threads()))
+    process = spawn.Process(target=_serve, args=(contestant, device, theirs, torch.get_num_threads()))
     process.start()
     theirs.close()
     try:
@@ -184,55 +204,95 @@ def own_process(contestant: Callable[[Path, Path], None]) -> Iterator[Connection
         process.join()
 
 
-def _serve(contestant: Callable[[Path, Path], None], connection: Connection, threads: int) -> None:
+def _serve(contestant: Contestant, device: torch.device, connection: Connection, threads: int) -> None:
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError):
         while True:
             source, destination = connection.recv()
+            if contestant is network_alone:
+                _resident(source, device)  # before the clock starts
             began, began_cpu = time.perf_counter(), time.process_time()
-            contestant(source, destination)
-            connection.send((time.perf_counter() - began, time.process_time() - began_cpu))
+            share = contestant(source, destination, device)
+            connection.send((time.perf_counter() - began, time.process_time() - began_cpu, share))
 
 
-def whole_path(source: Path, destination: Path) -> None:
+class Watched(nn.Module):
+    """A network that notes when it was at work; on a GPU by the GPU's own clock."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.spans: list[tuple[Any, ...]] = []
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        if lr.is_cuda:
+            span = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            span[0].record()
+            sr: torch.Tensor = self.network(lr)
+            span[1].record()
+            self.spans.append(span)
+        else:
+            began = time.perf_counter()
+            sr = self.network(lr)
+            self.spans.append((began, time.perf_counter()))
+        return sr
+
+    def seconds(self, device: torch.device) -> float:
+        if device.type == "cpu":
+            return float(sum(end - begin for begin, end in self.spans))
+        torch.cuda.synchronize(device)
+        return float(sum(begin.elapsed_time(end) for begin, end in self.spans)) / 1e3
+
+
+def whole_path(source: Path, destination: Path, device: torch.device) -> float:
     """What the command does after its imports."""
     model = network()
+    watched = Watched(model)
+    began = time.perf_counter()
     upscale_tree(
         source,
         destination,
-        enlarger=Enlarger(model, scale=2, halo=model.halo, device=CPU),
+        enlarger=Enlarger(watched, scale=2, halo=model.halo, device=device),
         weights_digest=digest_of(model),
         output=Output(),
         share=0.0,
         threads=max(2, len(os.sched_getaffinity(0))),
         show=lambda _: None,
     )
+    lanes = min(torch.get_num_threads(), CPU_LANES) if device.type == "cpu" else 1
+    return watched.seconds(device) / (time.perf_counter() - began) / lanes
 
 
-def network_alone(source: Path, destination: Path) -> None:
+def network_alone(source: Path, destination: Path, device: torch.device) -> None:
     """The network in its fastest layout on tensors that lie in memory, and nothing else (decoding is not counted)."""
     del destination
-    model = network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for lr in _resident(source):
+    model = network().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for lr in _resident(source, device):
         with torch.inference_mode():
             model(lr)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 _TENSORS: dict[Path, list[torch.Tensor]] = {}
 
 
-def _resident(source: Path) -> list[torch.Tensor]:
+def _resident(source: Path, device: torch.device) -> list[torch.Tensor]:
+    """Batches, of one image on a CPU and of 64 on a GPU."""
     if source not in _TENSORS:
         _TENSORS.clear()
-        _TENSORS[source] = [
+        images = [
             torch.from_numpy(decode_photo(path.read_bytes()).pixels).permute(2, 0, 1)[None].float().div_(255)
             for path in sorted(source.iterdir())
         ]
+        size = 1 if device.type == "cpu" else 64
+        _TENSORS[source] = [torch.cat(images[i : i + size]).to(device) for i in range(0, len(images), size)]
     return _TENSORS[source]
 
 
-def codecs_alone(source: Path, destination: Path) -> None:
+def codecs_alone(source: Path, destination: Path, device: torch.device) -> None:
     """Decode the inputs, encode and write outputs of their doubled size, in as many threads as srdist has."""
+    del device
     destination.mkdir()
 
     def one(path: Path) -> None:
@@ -244,35 +304,35 @@ def codecs_alone(source: Path, destination: Path) -> None:
         list(pool.map(one, sorted(source.iterdir())))
 
 
-def seed_loop(source: Path, destination: Path) -> None:
+def seed_loop(source: Path, destination: Path, device: torch.device) -> None:
     """The seed's demo for each image: Pillow in, plain NCHW tensors, Pillow out with its defaults."""
     destination.mkdir()
-    model = network()
+    model = network().to(device)
     for path in sorted(source.iterdir()):
         image = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
         with torch.no_grad():
-            sr = model(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0]
+            sr = model(torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(device))[0].cpu()
         pixels = (sr.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(destination / path.name)
 
 
-def plain_loop(source: Path, destination: Path) -> None:
+def plain_loop(source: Path, destination: Path, device: torch.device) -> None:
     """One image after the other, padded by 10 pixels before the network and cropped after, as Real-ESRGAN's script does."""
     destination.mkdir()
-    model = network()
+    model = network().to(device)
     for path in sorted(source.iterdir()):
         image = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
-        lr = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+        lr = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(device)
         with torch.no_grad():
             sr = model(torch.nn.functional.pad(lr, (0, 10, 0, 10), "reflect"))
-        sr = sr[0, :, : lr.shape[2] * 2, : lr.shape[3] * 2].clamp(0, 1)
+        sr = sr[0, :, : lr.shape[2] * 2, : lr.shape[3] * 2].clamp(0, 1).cpu()
         pixels = (sr.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(destination / path.name)
 
 
-def memory(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
+def memory(folder: Path, images: Path | None) -> dict[str, Any]:
     """Peak memory of `srdist upscale` processes, with a network so small that the images are what counts."""
-    del images, quick
+    del images
     config = ModelConfig(kernels=(3,), widths=(), upscale="after", residual=False)
     weights = folder / "tiny.safetensors"
     save_weights(weights, build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
@@ -332,16 +392,15 @@ def peak_mb(source: Path, destination: Path, weights: Path) -> tuple[float, floa
     return usage.ru_maxrss / 1024, private / 1024
 
 
-def kills(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
+def kills(folder: Path, images: Path | None) -> dict[str, Any]:
     """Twenty times: three processes, two killed at random moments, the last one and a rerun finish."""
-    del quick
     model, weights = network(), folder / "w.safetensors"
     save_weights(weights, model.state_dict(), WeightsInfo(model.config, "bicubic", "", 0))
     source = folder / "in"
     source.mkdir()
     for i, photo in enumerate(halves(images, 24)):
         Image.fromarray(photo).save(source / f"{i:03d}.png")
-    whole_path(source, folder / "right")
+    whole_path(source, folder / "right", torch.device("cpu"))
     right = {path.name: path.read_bytes() for path in (folder / "right").glob("*.png")}
     chance, bad, redone = random.Random(0), [], 0
     for number in range(20):
@@ -368,7 +427,7 @@ def kills(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
             process.kill()
         for process in processes:
             process.wait()
-        whole_path(source, destination)  # the rerun
+        whole_path(source, destination, torch.device("cpu"))  # the rerun
         made = _made(destination)
         outputs = {path.name: path.read_bytes() for path in destination.glob("*.png")}
         left = [path for path in destination.rglob("*") if ".tmp" in path.name]
@@ -389,9 +448,9 @@ def _made(destination: Path) -> Counter[str]:
     return made
 
 
-def png(folder: Path, images: Path | None, quick: bool) -> dict[str, Any]:
+def png(folder: Path, images: Path | None) -> dict[str, Any]:
     """Megapixels a second of one core, and bytes of raw bytes, of each setting."""
-    del folder, quick
+    del folder
     import pyvips
 
     pictures = [np.asarray(Image.fromarray(p).resize((178, 218))) for p in halves(images, 100)]
