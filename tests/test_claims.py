@@ -122,6 +122,13 @@ def test_receipts_of_all_processes_are_read_as_they_grow(tmp_path: Path) -> None
         assert receipts.at(place) == known
 
 
+def test_a_log_that_vanishes_while_the_logs_are_read_is_left_out(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.record(receipt("a.png"))
+        (tmp_path / "receipts" / "0.jsonl").symlink_to("gone")  # listed, and then not there
+        assert [r.path for _, r in Receipts(tmp_path / "receipts").refresh()] == ["a.png"]
+
+
 def test_a_torn_or_damaged_line_does_not_count_and_hides_no_other(tmp_path: Path) -> None:
     with Worker(tmp_path) as worker:
         for name in "abcd":
