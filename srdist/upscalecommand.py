@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from srdist.anynetwork import load_network
-from srdist.claims import Receipts, living, process_began, share_of
+from srdist.claims import Receipt, Receipts, living, process_began, share_of
 from srdist.device import configure_threads
 from srdist.errors import OwnError, UserError, system_error
 from srdist.filetree import refuse_overlap
@@ -104,18 +104,13 @@ def status(destination: Path) -> int:
     tally = Tally(
         plan, Receipts(state / "receipts"), settings=job.settings, destination=destination, since=0.0
     )
-    since = time.time() - RECENT_S
-    recent = [
-        receipt
-        for _, receipt in Receipts(state / "receipts").refresh()
-        if receipt.status == "done" and receipt.time > since
-    ]
     remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
     failed = len(list(tally.failures()))
     workers = living(state)
     click.echo(f"{destination}: {done} of {len(plan)} images done, {failed} failed, {remaining} to do")
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
-    if workers and recent:
+    recent = _recently_done(state) if workers else []
+    if recent:
         seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
         pixels_per_s = sum(r.pixels for r in recent) / seconds
         open_pixels = sum(
@@ -128,6 +123,12 @@ def status(destination: Path) -> int:
     for path, reason in tally.failures():
         click.echo(f"failed: {path}: {reason}")
     return 1 if remaining or failed else 0
+
+
+def _recently_done(state: Path) -> list[Receipt]:
+    since = time.time() - RECENT_S
+    receipts = (receipt for _, receipt in Receipts(state / "receipts").refresh())
+    return [receipt for receipt in receipts if receipt.status == "done" and receipt.time > since]
 
 
 def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
