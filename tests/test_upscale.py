@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from srdist import enlargement, pipeline
+from srdist.claims import Worker
 from srdist.cli import main
 from srdist.config import ModelConfig
 from srdist.model import build
@@ -355,6 +357,18 @@ def test_the_status_of_a_job_is_told_from_its_folder(tree: Path, tmp_path: Path,
     assert CliRunner().invoke(main, ["upscale", "--status", str(dst)]).exit_code == 0
     nothing = CliRunner().invoke(main, ["upscale", "--status", str(tree)])
     assert nothing.stderr == f"srdist: {tree}: no upscale job has been begun here\n"
+
+
+def test_the_status_tells_the_rate_while_somebody_works(tree: Path, tmp_path: Path, weights: Path) -> None:
+    dst = tmp_path / "dst"
+    go(tree, dst, weights)
+    Image.new("RGB", (9, 9)).save(tree / "later.png")
+    with Worker(dst / ".srdist") as worker:
+        lines = CliRunner().invoke(main, ["upscale", "--status", str(dst)]).output.splitlines()
+    assert lines[1:3] == ["1 processes at work", f"  {worker.name}"]
+    rate = re.fullmatch(r"of late (\d+\.\d) images/s, \d+\.\d\d input megapixels/s, 0:00:0\d left", lines[3])
+    assert rate is not None
+    assert 0 < float(rate[1]) <= 24  # within a second, which is the least it is told for
 
 
 def refused(*command: str | Path) -> str:
