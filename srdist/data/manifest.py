@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srdist.data.order import mix64
+from srdist.data.permutation import mix64
 from srdist.errors import UserError
 
 MANIFEST = "manifest.json"

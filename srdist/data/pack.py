@@ -39,7 +39,7 @@ from srdist.data.manifest import (
     parse_manifest,
 )
 from srdist.data.manifest import Source as ManifestSource
-from srdist.data.order import PACKING, permute, stream_keys
+from srdist.data.permutation import PACKING, permute, stream_keys
 from srdist.data.recipe import Recipe, Source, plan
 from srdist.data.remote import Place
 from srdist.data.shards import MAX_BYTES, MAX_SIDE, build_index, sha256_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8, UInt64
 
-from srdist.data.order import PATCHES, mix64, stream_keys
+from srdist.data.permutation import PATCHES, mix64, stream_keys
 
 
 def sample_keys(

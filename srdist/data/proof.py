@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from srdist.data.order import mix64
+from srdist.data.permutation import mix64
 from srdist.data.shards import ShardIndex
 from srdist.errors import WorkError
 
