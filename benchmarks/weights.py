@@ -22,8 +22,8 @@ import skimage.data
 import torch
 from PIL import Image
 
-from srdist.config import Kernel
 from srdist.device import environment
+from srdist.kernels import Kernel
 from srdist.qualitytable import QualityTable, evaluate
 from srdist.weightfile import SHIPPED, load_weights
 

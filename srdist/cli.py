@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from srdist import __version__
 from srdist.errors import told_in_one_line
+from srdist.kernels import Kernel
 from srdist.shardscommand import pack, shards
 from srdist.train import command as train_command
 
@@ -64,7 +65,7 @@ def show(path: Path, overrides: tuple[str, ...]) -> None:
         click.echo(f"  {f'{field}: {value}':<34} # {meaning}")
 
 
-KERNELS = click.Choice(["bicubic", "bilinear", "nearest", "box", "lanczos"])
+KERNELS = click.Choice(get_args(Kernel))
 
 
 @main.command()

@@ -18,11 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from srdist import metrics
-from srdist.config import Kernel
 from srdist.errors import UserError
 from srdist.evalset import PairFile, read_pair
 from srdist.evaluation import BASELINES, Upscaler, baseline, choose_kernel, common_scale, network
 from srdist.imaging import UnreadableImageError, luma, to_float, to_pillow, to_u8
+from srdist.kernels import Kernel
 from srdist.weightfile import load_weights
 from srdist.wholefile import whole_file
 

@@ -6,32 +6,24 @@ and flat; an unknown field, a wrong type or a value out of range is an error tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from srdist.errors import UserError
+from srdist.kernels import Kernel
+from srdist.section import Section, problems
+from srdist.yaml12 import parse_yaml, read_yaml
 
-Kernel = Literal["bicubic", "bilinear", "nearest", "box", "lanczos"]
 Precision = Literal["no", "bf16", "fp16"]
 
 
 def _precision_name(value: Any) -> Any:
     # YAML 1.1 readers make `no` false, and people write fp32 where Accelerate says "no": both mean it.
     return "no" if value is False or value == "fp32" else value
-
-
-class Section(BaseModel):
-    """A frozen section: unknown fields are errors, attribute docstrings are the fields' descriptions."""
-
-    # strict: `steps: true` and `steps: "3"` are wrong types, not 1 and 3.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class DataConfig(Section):
@@ -183,58 +175,6 @@ class Config(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` and 12:30 are words; no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for i, key in enumerate(keys):
-            if key.value in {earlier.value for earlier in keys[:i]}:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice", key.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
-)
-
-
-def parse_yaml(text: str, *, source: str) -> Any:
-    """Parse YAML text; a syntax error is a UserError that names `source` and the line."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file."""
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: is a folder, expected a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text, expected a YAML file") from error
-
-
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """The config of a YAML file (None: the defaults), with `section.field=value` overrides applied.
 
@@ -259,7 +199,7 @@ def parse(values: dict[str, Any], *, source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_problems(error))) from error
+        raise UserError(f"{source}: " + "; ".join(problems(error, Config))) from error
 
 
 def dump(config: Config) -> str:
@@ -284,30 +224,3 @@ def _override(values: dict[str, Any], override: str) -> None:
     fields = values.setdefault(section, {})
     if isinstance(fields, dict):
         fields[field] = parse_yaml(text, source=f"--set {override}")
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if part != "function-before[_precision_name()]")
-        found = problem["input"]
-        match problem["type"]:
-            case "extra_forbidden":
-                yield f"{place}: no such field (found {found!r}){_nearest(problem['loc'])}"
-            case "value_error":
-                message = problem["msg"].removeprefix("Value error, ")
-                yield f"{place}: {message}" if place else message
-            case _:
-                yield f"{place}: found {found!r}, expected: {problem['msg'].removeprefix('Input should be ')}"
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    from difflib import get_close_matches
-
-    names = list(Config.model_fields)
-    if len(location) > 1:
-        section = Config.model_fields[str(location[0])].annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
-        names = list(section.model_fields)
-    close = get_close_matches(str(location[-1]), names, n=1)
-    return f", did you mean {close[0]}?" if close else f", the fields are: {', '.join(names)}"

@@ -12,26 +12,29 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from srdist import __version__, ranks
-from srdist.config import TrainConfig
 from srdist.errors import UserError
 
 
-def open_accelerator(config: TrainConfig) -> Accelerator:
+def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
     """Join the ranks that the launcher started: DDP over NCCL on GPUs, over gloo on CPUs.
+
+    Args:
+        precision: no (fp32), bf16 or fp16.
+        peer_timeout_s: seconds that a rank waits for the others before the run ends with an error.
 
     Raises:
         UserError: fp16 on a CPU, or a launcher whose processes do not find each other.
     """
     on_cpu = ranks.computes_on_cpu()
-    if config.precision == "fp16" and on_cpu:
+    if precision == "fp16" and on_cpu:
         raise UserError(
             "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
         )
     accelerator = Accelerator(
         cpu=on_cpu,
-        mixed_precision=config.precision,
+        mixed_precision=precision,
         kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=timedelta(seconds=config.peer_timeout_s)),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=peer_timeout_s)),
             # One copy of the gradients instead of two.
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],

@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from jaxtyping import UInt8
 from torch import Tensor
 
-from srdist.config import Kernel
 from srdist.data.shards import ShardIndex
 from srdist.data.stream import eval_stream
 from srdist.errors import UserError
 from srdist.filetree import Walk
 from srdist.imaging import UnreadableImageError, decode_rgb, mod_crop, resize_u8
+from srdist.kernels import Kernel
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from srdist import metrics, ranks
-from srdist.config import Kernel
 from srdist.errors import UserError, WorkError
 from srdist.imaging import resize_u8, to_float, to_u8
+from srdist.kernels import Kernel
 from srdist.model import SRCNN
 from srdist.tiling import CPU_TILE, GPU_TILE, Box, cut
 

@@ -19,8 +19,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from srdist.config import Kernel
 from srdist.errors import WorkError
+from srdist.kernels import Kernel
 from srdist.wholefile import whole_file
 
 MAX_PIXELS = 1 << 29

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from srdist import ranks
-from srdist.config import Kernel
 from srdist.errors import UserError, WorkError
 from srdist.evalset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
 from srdist.evaluation import (
@@ -31,6 +30,7 @@ from srdist.evaluation import (
     network,
     score_batch,
 )
+from srdist.kernels import Kernel
 from srdist.weightfile import load_weights
 
 Say = Callable[[str], None]

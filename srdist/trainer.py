@@ -34,7 +34,9 @@ class Trainer:
 
     def __init__(self, config: Config, *, run: Path, quiet: bool) -> None:
         self.config, self.run = config, run
-        self.accelerator = open_accelerator(config.train)
+        self.accelerator = open_accelerator(
+            precision=config.train.precision, peer_timeout_s=config.train.peer_timeout_s
+        )
         self.world = self.accelerator.num_processes
         configure_threads(config.train.threads)
         self.rank_batch, self.accumulation = split_batch(

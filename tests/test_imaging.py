@@ -15,7 +15,6 @@ from skimage.color import rgb2ycbcr
 from torch import Tensor
 
 from srdist import imaging
-from srdist.config import Kernel
 from srdist.imaging import (
     UnreadableImageError,
     decode_into,
@@ -31,6 +30,7 @@ from srdist.imaging import (
     upscale_float,
     write_png,
 )
+from srdist.kernels import Kernel
 
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 

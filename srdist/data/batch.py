@@ -12,12 +12,12 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from srdist.config import Kernel
 from srdist.data.degrade import degrade, margin
 from srdist.data.order import Order
 from srdist.data.patches import corners, sample_keys, turned, turns, windows
 from srdist.data.shards import BadSample, BadSampleError, ShardIndex
 from srdist.imaging import UnreadableImageError, decode_into
+from srdist.kernels import Kernel
 
 _ALIGN = 64
 _CACHED_BYTES = 2 << 20

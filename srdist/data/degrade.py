@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from srdist.config import Kernel
 from srdist.imaging import resize_u8
+from srdist.kernels import Kernel
 
 
 def margin(kernel: Kernel, scale: int) -> int:

@@ -16,9 +16,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srdist.config import read_yaml
 from srdist.errors import UserError
 from srdist.imaging import IMAGE_SUFFIXES
+from srdist.yaml12 import read_yaml
 
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
 

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from srdist.config import Kernel
 from srdist.data.batch import EvalBatches, Frames, Patches, Slot, TrainBatches
 from srdist.data.order import OrderMode, make_order
 from srdist.data.ring import Ring
 from srdist.data.shards import BadSample, ShardIndex
 from srdist.errors import UserError
+from srdist.kernels import Kernel
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from srdist.config import Kernel
 from srdist.data.proof import EpochProof
 from srdist.data.shards import BadSampleError, ShardIndex
 from srdist.data.stream import TrainStream, eval_stream
 from srdist.errors import UserError, WorkError
+from srdist.kernels import Kernel
 from tests.data.conftest import Packed
 
 BATCH = 24
