@@ -1,10 +1,10 @@
-"""Work shared by processes that never talk: claims with leases that can be taken over, and a receipt for each result.
+"""Work shared by processes that never talk: claims with leases that can be taken over, and a log for each process.
 
 Everything lies in one folder that all processes see (`DST/.srdist`), and nothing in it is needed to use the outputs:
 
     workers/NAME/     one live process: `alive`, touched every few seconds, and its temporary files
     claims/UNIT.0     who works on a unit; UNIT.1 is whoever took it over when that process had died, and so on
-    receipts/NAME.jsonl   what a process has done, a line an image, only ever appended to
+    receipts/NAME.jsonl   what a process has done, only ever appended to (receipts.py)
 
 A receipt is written after its output has its name. So the receipts alone say what is done; claims only keep living
 processes from doing the same. A process is dead when the machine knows it no more (where it is this one), or when
@@ -21,96 +21,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 LEASE_S = 60.0
 """A process that has not touched its `alive` file for so long is taken for dead."""
 HEARTBEAT_S = 5.0
 """Time between touches."""
-
-_OFFSET_BITS = 40
-"""Of a receipt's place: bytes into a log; the bits above are the log's number, from 1 on."""
-
-Status = Literal["begun", "done", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one input: enough to prove that its output need not be made again."""
-
-    path: str
-    """Of the input, relative to SRC."""
-    status: Status
-    """begun: the output may appear at any moment; done; failed: see reason."""
-    output: str
-    """Path relative to DST."""
-    settings: str
-    """Digest of the weights and the output options."""
-    input_bytes: int = 0
-    input_mtime_ns: int = 0
-    input_sha256: str = ""
-    output_bytes: int = 0
-    pixels: int = 0
-    """Width times height of the input as decoded."""
-    seconds: float = 0.0
-    """From the start of reading to the end of writing, waiting included."""
-    notes: tuple[str, ...] = ()
-    """What the output does not hold of the input."""
-    reason: str = ""
-    """Why it failed."""
-    time: float = 0.0
-    """Seconds since 1970."""
-
-
-_FIELDS = tuple(field.name for field in fields(Receipt))
-
-
-class Receipts:
-    """All processes' receipts, read as they grow, and never held: of a million images, only where each one's receipt lies."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._logs: list[str] = []
-        self._read: dict[str, int] = {}
-
-    def refresh(self) -> Iterator[tuple[int, Receipt]]:
-        """What was appended since the last call: each receipt with its place (see `at`)."""
-        if not self.folder.is_dir():
-            return
-        for path in sorted(self.folder.glob("*.jsonl")):
-            if path.name not in self._read:
-                self._read[path.name] = 0
-                self._logs.append(path.name)
-            offset = self._read[path.name]
-            try:
-                if path.stat().st_size <= offset:
-                    continue
-            except FileNotFoundError:  # its process has left, and had nothing to say
-                continue
-            log = self._logs.index(path.name) + 1
-            with path.open("rb") as file:
-                file.seek(offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        # Still being written, or its writer was killed: it does not count.
-                        break
-                    if receipt := _parse(line):
-                        yield log << _OFFSET_BITS | offset, receipt
-                    offset += len(line)
-                    self._read[path.name] = offset
-
-    def at(self, place: int) -> Receipt | None:
-        """Read a receipt again, from where `refresh` found it; None where it has gone."""
-        log, offset = self._logs[(place >> _OFFSET_BITS) - 1], place & ((1 << _OFFSET_BITS) - 1)
-        try:
-            with (self.folder / log).open("rb") as file:
-                file.seek(offset)
-                return _parse(file.readline())
-        except FileNotFoundError:
-            return None
 
 
 class Worker:
@@ -155,11 +73,8 @@ class Worker:
             log.unlink()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def record(self, receipt: Receipt) -> None:
-        """Append a receipt (from any thread)."""
-        values = ((name, getattr(receipt, name)) for name in _FIELDS)  # asdict takes seven times as long
-        known = {name: value for name, value in values if value not in ("", 0, ())}
-        line = json.dumps(known | {"time": time.time()}).encode() + b"\n"
+    def record(self, line: bytes) -> None:
+        """Append a receipt, a line with its end (from any thread)."""
         with self._lock:
             self._log.write(line)
 
@@ -281,15 +196,6 @@ def process_began() -> float:
     if ticks is None:
         return time.time()
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _parse(line: bytes) -> Receipt | None:
-    try:
-        known = json.loads(line)
-        known["notes"] = tuple(known.get("notes", ()))
-        return Receipt(**known)
-    except (ValueError, TypeError):
-        return None  # damaged by the disk: its image is made again
 
 
 def share_of(environment: Mapping[str, str], *, shard: tuple[int, int] | None = None) -> float:

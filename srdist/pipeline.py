@@ -21,11 +21,12 @@ from typing import Any
 
 import torch
 
-from srdist.claims import Receipt, Worker
+from srdist.claims import Worker
 from srdist.enlargement import Loaded, Store, in_strips, kind, load, stores
 from srdist.imaging import UnreadableImageError
 from srdist.photo import OutputFormat
 from srdist.plan import Item
+from srdist.receipts import Receipt
 from srdist.tally import Tally, is_there
 from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file
@@ -284,7 +285,7 @@ class Pipeline:
             self._fail(item, str(error))
             return None
         if known and known.input_sha256 == loaded.sha256 and self._still_good(known, item):
-            self.worker.record(replace(known, input_mtime_ns=item.mtime_ns))
+            self.worker.record(replace(known, input_mtime_ns=item.mtime_ns).line())
             return None
         return loaded
 
@@ -303,7 +304,7 @@ class Pipeline:
         suffix = PurePosixPath(item.output).suffix.lower()
         begun = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
         try:
-            self.worker.record(begun)
+            self.worker.record(begun.line())
             with whole_file(target, scratch=self.worker.scratch) as temporary:
                 notes = store(temporary, suffix=suffix, quality=self.output.quality)
                 size = temporary.stat().st_size
@@ -316,10 +317,12 @@ class Pipeline:
             self._fail(item, str(error))
             return
         seconds = round(time.monotonic() - task.began, 3)
-        self.worker.record(replace(begun, status="done", output_bytes=size, seconds=seconds, notes=notes))
+        self.worker.record(
+            replace(begun, status="done", output_bytes=size, seconds=seconds, notes=notes).line()
+        )
 
     def _fail(self, item: Item, reason: str) -> None:
-        self.worker.record(replace(self._receipt(item), status="failed", reason=reason))
+        self.worker.record(replace(self._receipt(item), status="failed", reason=reason).line())
 
     def _receipt(self, item: Item, *, input_sha256: str = "", pixels: int = 0) -> Receipt:
         return Receipt(

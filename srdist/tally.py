@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from srdist import __version__
-from srdist.claims import Receipt, Receipts, Worker
+from srdist.claims import Worker
 from srdist.errors import UserError
 from srdist.photo import OutputFormat
 from srdist.plan import Item, Plan
+from srdist.receipts import Receipt, Receipts
 from srdist.wholefile import whole_file
 
 

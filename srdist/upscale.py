@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import nn
 
-from srdist.claims import Receipts, Worker
+from srdist.claims import Worker
 from srdist.enlargement import load, stores
 from srdist.errors import UserError
 from srdist.filetree import refuse_overlap
@@ -24,6 +24,7 @@ from srdist.imaging import UnreadableImageError
 from srdist.photo import WRITABLE, probe_size
 from srdist.pipeline import Output, Pipeline
 from srdist.plan import Inputs, Plan
+from srdist.receipts import Receipts
 from srdist.tally import Job, Tally, UpscaleReport, write_job, write_summary
 from srdist.tiling import Enlarger
 from srdist.wholefile import whole_file

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from srdist.anynetwork import load_network
-from srdist.claims import Receipt, Receipts, living, process_began, share_of
+from srdist.claims import living, process_began, share_of
 from srdist.device import configure_threads
 from srdist.errors import OwnError, UserError, system_error
 from srdist.filetree import refuse_overlap
@@ -23,6 +23,7 @@ from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
 from srdist.plan import Inputs, Plan
 from srdist.ranks import is_main
+from srdist.receipts import Receipt, Receipts
 from srdist.tally import Tally, UpscaleReport, read_job
 from srdist.tiling import Enlarger, pick_device
 from srdist.upscale import STATE, digest_of, is_single_file, upscale_file, upscale_tree

@@ -11,12 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from srdist.claims import Receipt, Receipts, Worker, living, share_of
-
-
-def receipt(path: str, **changes: object) -> Receipt:
-    fields: dict[str, object] = {"status": "done", "output": path, "settings": "s"} | changes
-    return Receipt(path=path, **fields)  # type: ignore[arg-type]
+from srdist.claims import Worker, living, share_of
 
 
 def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
@@ -24,7 +19,7 @@ def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
     code = [
         "import time, sys",
         "from pathlib import Path",
-        "from srdist.claims import Worker, Receipt",
+        "from srdist.claims import Worker",
         f"worker = Worker(Path({str(folder)!r}), lease_s=1.0, heartbeat_s=0.2).__enter__()",
         *lines,
         "print('ready', flush=True)",
@@ -102,47 +97,6 @@ def test_a_killed_claim_is_taken_over_by_one_process_only(tmp_path: Path) -> Non
         for _ in range(3)
     ]
     assert sum(int(thief.communicate()[0]) for thief in thieves) == 50
-
-
-def test_receipts_of_all_processes_are_read_as_they_grow(tmp_path: Path) -> None:
-    receipts = Receipts(tmp_path / "receipts")
-    assert list(receipts.refresh()) == []
-    with Worker(tmp_path) as a, Worker(tmp_path) as b:
-        a.record(receipt("x.png", status="begun"))
-        assert [r.status for _, r in receipts.refresh()] == ["begun"]
-        b.record(receipt("x.png", notes=("n",)))
-        a.record(receipt("ÿ\udcff.png", status="failed", reason="bad"))
-        found = dict(receipts.refresh())
-        assert {(r.path, r.notes, r.reason) for r in found.values()} == {
-            ("x.png", ("n",), ""),
-            ("ÿ\udcff.png", (), "bad"),
-        }
-        assert list(receipts.refresh()) == []
-    for place, known in found.items():
-        assert receipts.at(place) == known
-
-
-def test_a_log_that_vanishes_while_the_logs_are_read_is_left_out(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker:
-        worker.record(receipt("a.png"))
-        (tmp_path / "receipts" / "0.jsonl").symlink_to("gone")  # listed, and then not there
-        assert [r.path for _, r in Receipts(tmp_path / "receipts").refresh()] == ["a.png"]
-
-
-def test_a_torn_or_damaged_line_does_not_count_and_hides_no_other(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker:
-        for name in "abcd":
-            worker.record(receipt(f"{name}.png"))
-        log = tmp_path / "receipts" / f"{worker.name}.jsonl"
-    data = log.read_bytes()
-    log.write_bytes(data.replace(b'"done"', b'"don', 1) + data.splitlines()[0][:40])
-    receipts = Receipts(tmp_path / "receipts")
-    found = list(receipts.refresh())
-    assert [r.path for _, r in found] == ["b.png", "c.png", "d.png"]
-    assert [receipts.at(place) for place, _ in found] == [r for _, r in found]
-    with log.open("ab") as file:
-        file.write(data.splitlines()[0][40:] + b"\n")  # the torn line is written to its end after all
-    assert [r.path for _, r in receipts.refresh()] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from srdist.claims import Receipts
 from srdist.filetree import unusual_outputs, usual_output
 from srdist.photo import OutputFormat, probe_size
 from srdist.plan import Inputs, Plan
+from srdist.receipts import Receipts
 from srdist.tally import Tally
 
 
