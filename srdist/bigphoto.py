@@ -1,8 +1,8 @@
-"""Images of 16 bits, and images too large to hold: read in strips, enlarged, and written, in bounded memory.
+"""Images of 16 bits, and images too large to hold: read as rows, and written from a file of rows, in bounded memory.
 
 The reader and writer is libvips (https://www.libvips.org), which decodes and encodes row by row; Pillow holds the
-whole image, and makes 8 bits of 16-bit RGB. The enlarged rows go through an uncompressed file in a scratch folder, so
-that encoding can follow later in another thread: room for it is needed on the disk, not in memory.
+whole image, and makes 8 bits of 16-bit RGB. What is written comes from an uncompressed file, so that encoding can
+follow later in another thread: room for it is needed on the disk, not in memory.
 
 Held in memory all the same, by their formats: interlaced PNG, progressive JPEG, WebP, and whatever must be turned
 upright and is below 100 MB (above, libvips uses a temporary file).
@@ -25,13 +25,9 @@ from PIL import Image
 
 from srdist.imaging import MAX_PIXELS, UnreadableImageError
 from srdist.photo import MAX_SIDE, WRITABLE
-from srdist.tiling import Enlarger, paste
 
 STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
-STRIP_PIXELS = 1 << 21
-"""LR pixels of a strip: what is held of an image at a time, a few times over."""
-
 FORGOTTEN_BYTES = 1 << 23
 """Encoded rows leave the process's memory in portions of this size, a multiple of every page size."""
 
@@ -96,7 +92,7 @@ class RowReader:
 
 @dataclass(frozen=True, slots=True)
 class RawPhoto:
-    """Enlarged pixels in an uncompressed file, and what belongs to them."""
+    """Pixels in an uncompressed file, and what belongs to them."""
 
     path: Path
     height: int
@@ -106,44 +102,6 @@ class RawPhoto:
     icc: bytes | None
     exif: bytes | None
     notes: tuple[str, ...]
-
-
-def enlarge_rows(reader: RowReader, enlarger: Enlarger, raw: Path) -> RawPhoto:
-    """Enlarge an image strip by strip into the file `raw`."""
-    height, width, s = reader.height, reader.width, enlarger.scale
-    around = enlarger.halo + enlarger.blend
-    step = max(2 * enlarger.blend, 1, min(enlarger.tile, STRIP_PIXELS // width))
-    held = reader.rows(0, 0)
-    first = 0  # the image row that `held` begins with
-    tail: np.ndarray | None = None  # enlarged rows that the next strip fades into
-    with raw.open("wb") as file:
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            upper, lower = max(top - enlarger.blend, 0), min(bottom + enlarger.blend, height)
-            fresh = reader.rows(first + len(held), min(bottom + around, height))
-            start = max(top - around, 0)
-            held = np.concatenate([held[start - first :], fresh])
-            first = start
-            strip = enlarger.enlarge_rows(held, upper - first, lower - first)
-            if tail is not None and len(tail):
-                joined = np.concatenate([tail, strip[len(tail) :]])
-                paste(joined, strip, 0, len(tail))
-                strip = joined
-            last = (
-                len(strip) - (lower - max(bottom - enlarger.blend, 0)) * s if bottom < height else len(strip)
-            )
-            strip[:last].tofile(file)
-            tail = strip[last:].copy()
-    return RawPhoto(
-        raw,
-        height * enlarger.scale,
-        width * enlarger.scale,
-        reader.channels,
-        reader.dtype,
-        reader.icc,
-        reader.exif,
-        reader.notes,
-    )
 
 
 def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from srdist.bigphoto import STREAMED, RawPhoto, RowReader, encode_raw, enlarge_rows, is_deep
+from srdist.bigphoto import STREAMED, RawPhoto, RowReader, encode_raw, is_deep
 from srdist.photo import Photo, decode_photo, encode_photo
+from srdist.strips import enlarge_rows
 from srdist.tiling import Enlarger
 
 STREAM_PIXELS = 1 << 25

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from srdist.filetree import Walk, usual_output
+from srdist.filetree import Walk
+from srdist.outputs import Outputs, usual_output
 from srdist.photo import OutputFormat, probe_size
 from srdist.wholefile import whole_file
 
@@ -94,7 +95,7 @@ class Inputs:
         Raises:
             UserError: there is none.
         """
-        walk = Walk(source, output_format=output_format)
+        walk, outputs = Walk(source), Outputs(output_format)
         self.folder = walk.folder
         """What the paths are relative to."""
         self.paths = Paths()
@@ -103,12 +104,13 @@ class Inputs:
         self._unusual: dict[int, str] = {}  # outputs whose name does not follow from the input's alone
         hashed = hashlib.sha256()
         for file in walk:
-            if file.output != usual_output(file.path, output_format=output_format):
-                self._unusual[len(self.paths)] = file.output
+            output = outputs.of(file)
+            if output != usual_output(file.path, output_format=output_format):
+                self._unusual[len(self.paths)] = output
             self.paths.append(file.path)
             self.sizes.append(file.size)
             self.mtimes_ns.append(file.mtime_ns)
-            hashed.update(json.dumps(file).encode() + b"\n")
+            hashed.update(json.dumps([file.path, file.size, file.mtime_ns, output]).encode() + b"\n")
         self.digest = hashed.hexdigest()
         """Of names, sizes, times and output names."""
         self.links_not_followed = tuple(walk.links_not_followed)

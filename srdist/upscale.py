@@ -19,8 +19,8 @@ from torch import nn
 from srdist.claims import Worker
 from srdist.enlargement import load, stores
 from srdist.errors import UserError
-from srdist.filetree import refuse_overlap
 from srdist.imaging import UnreadableImageError
+from srdist.outputs import refuse_overlap
 from srdist.photo import WRITABLE, probe_size
 from srdist.pipeline import Output, Pipeline
 from srdist.plan import Inputs, Plan

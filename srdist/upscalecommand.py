@@ -18,7 +18,7 @@ from srdist.anynetwork import load_network
 from srdist.claims import living, process_began, share_of
 from srdist.device import configure_threads
 from srdist.errors import OwnError, UserError, system_error
-from srdist.filetree import refuse_overlap
+from srdist.outputs import refuse_overlap
 from srdist.photo import WRITABLE, OutputFormat
 from srdist.pipeline import Output
 from srdist.plan import Inputs, Plan

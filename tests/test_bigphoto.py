@@ -15,12 +15,13 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from srdist import enlargement
-from srdist.bigphoto import RawPhoto, RowReader, encode_raw, enlarge_rows, is_deep
+from srdist.bigphoto import RawPhoto, RowReader, encode_raw, is_deep
 from srdist.config import ModelConfig
 from srdist.imaging import UnreadableImageError
 from srdist.model import build
 from srdist.photo import WRITABLE
 from srdist.pipeline import Output
+from srdist.strips import enlarge_rows
 from srdist.tiling import Enlarger
 from srdist.weightfile import WeightsInfo, save_weights
 from tests.test_upscale import go, outputs

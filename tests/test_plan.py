@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from srdist.filetree import unusual_outputs, usual_output
+from srdist.outputs import unusual_outputs, usual_output
 from srdist.photo import OutputFormat, probe_size
 from srdist.plan import Inputs, Plan
 from srdist.receipts import Receipts
