@@ -15,8 +15,7 @@ from jaxtyping import Float32, Int64, UInt8
 from srdist.data.degrade import degrade, margin
 from srdist.data.order import Order
 from srdist.data.patches import corners, sample_keys, turned, turns, windows
-from srdist.data.shards import BadSample, BadSampleError, ShardIndex
-from srdist.imaging import UnreadableImageError, decode_into
+from srdist.data.shards import BadSample, BadSampleError, ShardIndex, read_into
 from srdist.kernels import Kernel
 
 _ALIGN = 64
@@ -214,17 +213,6 @@ class EvalBatches:
     def make(self, number: int, slot: Slot) -> tuple[BadSample, ...]:
         slot.ids[...] = slot.positions[...] = self.batches[number][1]
         return self.maker.fill(slot, None)
-
-
-def read_into(index: ShardIndex, sample_id: int, out_u8: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
-    """Read and decode one sample; what is wrong with it, if it cannot be used."""
-    try:
-        decode_into(index.read(sample_id), out_u8)
-    except BadSampleError as error:
-        return error.bad
-    except UnreadableImageError as error:
-        return index.bad(sample_id, str(error))
-    return None
 
 
 def _skipped(bad: BadSample, on_bad_sample: Literal["fail", "skip"]) -> BadSample:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from srdist.data.manifest import MANIFEST, Manifest, SplitEntry, parse_manifest
 from srdist.data.remote import Place
 from srdist.errors import UserError, WorkError
+from srdist.imaging import UnreadableImageError, decode_into
 
 INDEX_FIELDS = [
     ("shard", "<u4"),
@@ -196,6 +197,17 @@ class ShardIndex:
         if len(self._files) > _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
         return file
+
+
+def read_into(index: ShardIndex, sample_id: int, out_u8: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
+    """Read and decode one sample; what is wrong with it, if it cannot be used."""
+    try:
+        decode_into(index.read(sample_id), out_u8)
+    except BadSampleError as error:
+        return error.bad
+    except UnreadableImageError as error:
+        return index.bad(sample_id, str(error))
+    return None
 
 
 def read_manifest(place: Place) -> Manifest:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from srdist.data.batch import read_into
 from srdist.data.manifest import Manifest
 from srdist.data.pack import in_threads
 from srdist.data.remote import Place
-from srdist.data.shards import ShardIndex, read_manifest, sha256_of
+from srdist.data.shards import ShardIndex, read_into, read_manifest, sha256_of
 from srdist.data.tarwalk import DamagedTarError, walk
 from srdist.errors import WorkError
 
