@@ -27,11 +27,12 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from srdist import config as configs
-from srdist.config import Config, ModelConfig
+from srdist.config import Config
 from srdist.device import configure_threads, environment, memory_mb
 from srdist.imaging import to_float, upscale_float
 from srdist.learner import Learner
 from srdist.model import SRCNN, build
+from srdist.networkconfig import SRCNNConfig
 
 Step = Callable[[], None]
 FULL_FRAME = (218, 178)
@@ -258,7 +259,7 @@ def _copy_rate(device: torch.device) -> float:
     return 2 * source.nbytes / median(times[1:])
 
 
-def _floor_s(model: ModelConfig, lr: Tensor, *, flops: float, copy: float, half: bool) -> float:
+def _floor_s(model: SRCNNConfig, lr: Tensor, *, flops: float, copy: float, half: bool) -> float:
     """Seconds that forward and backward of the convolutions need at least at these rates."""
     after = model.upscale == "after"
     pixels = lr.shape[0] * lr.shape[-2] * lr.shape[-1] * (1 if after else model.scale**2)

@@ -39,8 +39,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from srdist.config import ModelConfig
 from srdist.model import SRCNN, build
+from srdist.networkconfig import SRCNNConfig
 from srdist.photo import Photo, decode_photo, encode_photo
 from srdist.pipeline import CPU_LANES, Output
 from srdist.tiling import Enlarger, pick_device
@@ -113,7 +113,7 @@ def halves(images: Path | None, count: int) -> list[np.ndarray]:
 
 def network() -> SRCNN:
     """The default SRCNN; its weights do not change its speed."""
-    return build(ModelConfig(), seed=0).eval()
+    return build(SRCNNConfig(), seed=0).eval()
 
 
 def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def plain_loop(source: Path, destination: Path, device: torch.device) -> None:
 def memory(folder: Path, images: Path | None) -> dict[str, Any]:
     """Peak memory of `srdist upscale` processes, with a network so small that the images are what counts."""
     del images
-    config = ModelConfig(kernels=(3,), widths=(), upscale="after", residual=False)
+    config = SRCNNConfig(kernels=(3,), widths=(), upscale="after", residual=False)
     weights = folder / "tiny.safetensors"
     save_weights(weights, build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     figures: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from srdist.errors import UserError
 from srdist.kernels import Kernel
+from srdist.networkconfig import SRCNNConfig
 from srdist.section import Section, problems
 from srdist.yaml12 import parse_yaml, read_yaml
 
@@ -51,41 +52,6 @@ class DataConfig(Section):
     """fail: stop at a damaged sample; skip: give it weight 0, count and list it in bad_samples.jsonl."""
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 1e-3
     """With skip: share of damaged samples above which the run stops, 0 to 1."""
-
-
-class ModelConfig(Section):
-    """The network: SRCNN (Dong et al., 2014), by default the seed's 128-64-3 with 3x3 kernels."""
-
-    scale: Annotated[int, Field(ge=2, le=8)] = 2
-    """Factor between LR and HR, in each direction."""
-    # Not strict as wholes: YAML and JSON have lists only.
-    kernels: Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False)] = (3, 3, 3)
-    """Kernel side of each convolution, in pixels, odd."""
-    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False)] = (128, 64)
-    """Channels after each convolution but the last."""
-    upscale: Literal["before", "after"] = "before"
-    """before: bicubic first, convolutions on the HR grid (SRCNN); after: convolutions on the LR grid, then a pixel shuffle (ESPCN)."""
-    residual: bool = True
-    """Whether the network's output is added to the upscaled input."""
-    pre_kernel: Literal["bicubic", "bilinear"] = "bicubic"
-    """Kernel of the upscale inside the network."""
-    last_relu: bool = False
-    """ReLU after the last convolution, as the seed has it (not with residual)."""
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> Self:
-        if len(self.kernels) != len(self.widths) + 1:
-            raise ValueError(
-                f"kernels has {len(self.kernels)} entries and widths {len(self.widths)}: "
-                "kernels needs one more than widths (the last convolution ends in the image's channels)"
-            )
-        if even := [k for k in self.kernels if k % 2 == 0]:
-            raise ValueError(f"kernels must be odd, found {even[0]}")
-        if self.residual and self.last_relu:
-            raise ValueError("last_relu cannot go with residual: the network could never darken a pixel")
-        if self.upscale == "after" and not self.residual and self.pre_kernel != "bicubic":
-            raise ValueError("pre_kernel has no effect with upscale: after and residual: false")
-        return self
 
 
 class TrainConfig(Section):
@@ -162,7 +128,7 @@ class Config(Section):
     """One run: the same config is the same run on any number of ranks."""
 
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: SRCNNConfig = SRCNNConfig()
     train: TrainConfig = TrainConfig()
     log: LogConfig = LogConfig()
 

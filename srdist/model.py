@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from srdist.config import ModelConfig
 from srdist.imaging import upscale_float
+from srdist.networkconfig import SRCNNConfig
 
 
 class SRCNN(nn.Module):
@@ -22,7 +22,7 @@ class SRCNN(nn.Module):
     The state dict is conv1.weight, conv1.bias, conv2.weight ...: with the default shape the seed's own.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: SRCNNConfig) -> None:
         super().__init__()
         self.config = config
         image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
@@ -62,7 +62,7 @@ class SRCNN(nn.Module):
         return max(radius, 2)
 
 
-def build(config: ModelConfig, *, seed: int) -> SRCNN:
+def build(config: SRCNNConfig, *, seed: int) -> SRCNN:
     """A network with seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where residual.
 
     A residual network starts close to the bicubic enlargement instead of at noise.
@@ -80,7 +80,7 @@ def build(config: ModelConfig, *, seed: int) -> SRCNN:
     return model
 
 
-def flops_per_lr_pixel(config: ModelConfig) -> int:
+def flops_per_lr_pixel(config: SRCNNConfig) -> int:
     """Multiply-adds times two of the convolutions' forward pass, per LR pixel."""
     image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
     channels = (3, *config.widths, image_channels)

@@ -19,9 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from srdist import __version__
-from srdist.config import ModelConfig
 from srdist.errors import UserError
 from srdist.model import SRCNN
+from srdist.networkconfig import SRCNNConfig
 from srdist.wholefile import write_bytes
 
 FORMAT = "1"
@@ -33,7 +33,7 @@ SHIPPED = Path(__file__).parent / "weights"
 class WeightsInfo:
     """What a weights file says of itself."""
 
-    network: ModelConfig
+    network: SRCNNConfig
     kernel: str
     """Kernel that made LR in training; "unknown" where the file does not say."""
     manifest_id: str
@@ -127,7 +127,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
             f"{path}: not srdist weights: metadata srdist is {metadata.get('srdist')!r}, expected {FORMAT!r}"
         )
     try:
-        network = ModelConfig.model_validate(json.loads(metadata["network"]))
+        network = SRCNNConfig.model_validate(json.loads(metadata["network"]))
         step = int(metadata["step"])
     except (KeyError, ValueError, ValidationError) as error:
         raise UserError(f"{path}: damaged metadata: {' '.join(str(error).split())}") from error
@@ -151,7 +151,7 @@ def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
             f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {sorted(tensors)}"
         )
     try:
-        network = ModelConfig(
+        network = SRCNNConfig(
             scale=2,
             kernels=tuple(shape[2] for shape in shapes),
             widths=tuple(shape[0] for shape in shapes[:-1]),

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from srdist.anynetwork import load_network
 from srdist.cli import main
-from srdist.config import ModelConfig
 from srdist.errors import UserError
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.tiling import Enlarger
 from srdist.weightfile import WeightsInfo, save_weights
 
@@ -147,7 +147,7 @@ def test_without_spandrel_the_error_says_what_to_install(
 
 
 def test_our_own_weights_need_no_blending(tmp_path: Path) -> None:
-    config = ModelConfig(widths=(4,), kernels=(3, 3))
+    config = SRCNNConfig(widths=(4,), kernels=(3, 3))
     save_weights(
         tmp_path / "w.safetensors", build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0)
     )

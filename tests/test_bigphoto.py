@@ -16,9 +16,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from srdist import enlargement
 from srdist.bigphoto import RawPhoto, RowReader, encode_raw, is_deep
-from srdist.config import ModelConfig
 from srdist.imaging import UnreadableImageError
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.photo import WRITABLE
 from srdist.pipeline import Output
 from srdist.strips import enlarge_rows
@@ -26,7 +26,7 @@ from srdist.tiling import Enlarger
 from srdist.weightfile import WeightsInfo, save_weights
 from tests.test_upscale import go, outputs
 
-SMALL = ModelConfig(widths=(12, 8))
+SMALL = SRCNNConfig(widths=(12, 8))
 
 
 def enlarger(tile: int | None = None, *, strength: float = 30) -> Enlarger:

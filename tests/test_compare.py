@@ -11,10 +11,10 @@ from PIL import Image
 
 from srdist.cli import main
 from srdist.compare import choose_inset, contact_sheet, figure, shoot
-from srdist.config import ModelConfig
 from srdist.evaluation import Upscaler, baseline
 from srdist.imaging import resize_u8
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.weightfile import WeightsInfo, save_weights
 from tests.conftest import Run
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = ModelConfig(kernels=(3, 3), widths=(8,))
+    config = SRCNNConfig(kernels=(3, 3), widths=(8,))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(path, build(config, seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path

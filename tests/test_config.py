@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,6 +194,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words) as error:
             load(path)
         assert str(path) in str(error.value)
+
+
+def test_a_config_is_read_without_torch() -> None:
+    seen = "import sys, srdist.config; print([name for name in ('torch', 'numpy', 'PIL') if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -20,11 +20,11 @@ from torch.multiprocessing.spawn import spawn
 
 from srdist import ranks
 from srdist.cli import main
-from srdist.config import ModelConfig
 from srdist.errors import WorkError
 from srdist.evaluation import BASELINES, baseline, baselines, network, score_pairs
 from srdist.imaging import resize_u8, to_float, to_pillow, to_u8
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.weightfile import WeightsInfo, save_weights
 from tests.conftest import Run
 
@@ -58,7 +58,7 @@ def pairs_of(photos: dict[str, np.ndarray]) -> list[TwoSizes]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained residual network: its output is near the bicubic enlargement."""
-    config = ModelConfig(kernels=(3, 3), widths=(8,))
+    config = SRCNNConfig(kernels=(3, 3), widths=(8,))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(path, build(config, seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
@@ -195,7 +195,7 @@ def test_the_baselines_are_pillows(photos: dict[str, np.ndarray]) -> None:
 def test_a_network_in_tiles_gives_the_image_that_it_gives_in_one_piece(
     photos: dict[str, np.ndarray], upscale: str
 ) -> None:
-    config = ModelConfig.model_validate({"kernels": (5, 3, 3), "widths": (6, 5), "upscale": upscale})
+    config = SRCNNConfig.model_validate({"kernels": (5, 3, 3), "widths": (6, 5), "upscale": upscale})
     model = build(config, seed=3)
     for parameter in model.parameters():  # of the last layer too: it is small at first, and would hide errors
         parameter.data.normal_(0, 0.2, generator=torch.Generator().manual_seed(4))

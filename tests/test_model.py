@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from srdist.config import ModelConfig
 from srdist.imaging import to_float, upscale_float
 from srdist.model import SRCNN, build, flops_per_lr_pixel
+from srdist.networkconfig import SRCNNConfig
 from srdist.weightfile import load_weights
 
 
-def config(**fields: object) -> ModelConfig:
-    return ModelConfig.model_validate(fields)
+def config(**fields: object) -> SRCNNConfig:
+    return SRCNNConfig.model_validate(fields)
 
 
 def test_the_default_shape_has_the_seeds_parameters() -> None:

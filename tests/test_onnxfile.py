@@ -11,20 +11,20 @@ import torch
 from click.testing import CliRunner
 
 from srdist.cli import main
-from srdist.config import ModelConfig
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.weightfile import WeightsInfo, save_weights
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        ModelConfig(widths=(12, 8)),
-        ModelConfig(widths=(12, 8), kernels=(9, 1, 5), residual=False, pre_kernel="bilinear", last_relu=True),
-        ModelConfig(widths=(12, 8), scale=3, upscale="after"),
+        SRCNNConfig(widths=(12, 8)),
+        SRCNNConfig(widths=(12, 8), kernels=(9, 1, 5), residual=False, pre_kernel="bilinear", last_relu=True),
+        SRCNNConfig(widths=(12, 8), scale=3, upscale="after"),
     ],
 )
-def test_onnxruntime_computes_what_torch_does_at_any_size(tmp_path: Path, config: ModelConfig) -> None:
+def test_onnxruntime_computes_what_torch_does_at_any_size(tmp_path: Path, config: SRCNNConfig) -> None:
     network = build(config, seed=0).eval()
     save_weights(tmp_path / "w.safetensors", network.state_dict(), WeightsInfo(config, "bicubic", "id", 7))
     out = tmp_path / "w.onnx"

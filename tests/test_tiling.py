@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srdist.config import ModelConfig
 from srdist.model import SRCNN, build
+from srdist.networkconfig import SRCNNConfig
 from srdist.tiling import MIN_TILE, Box, Enlarger, cut
 from srdist.weightfile import load_weights
 
 CPU = torch.device("cpu")
 
 
-def lively(config: ModelConfig) -> SRCNN:
+def lively(config: SRCNNConfig) -> SRCNN:
     """A network whose convolutions change the image by many levels: a small one would hide a wrong halo."""
     network = build(config, seed=3).eval()
     if config.residual:
@@ -30,8 +30,8 @@ def enlarger(network: SRCNN, tile: int | None = None) -> Enlarger:
     return Enlarger(network, scale=network.config.scale, halo=network.halo, device=CPU, tile=tile)
 
 
-def small(**changes: object) -> ModelConfig:
-    return ModelConfig.model_validate({"widths": (12, 8), **changes})
+def small(**changes: object) -> SRCNNConfig:
+    return SRCNNConfig.model_validate({"widths": (12, 8), **changes})
 
 
 @pytest.mark.parametrize("tile", [32, 47, 64])
@@ -46,7 +46,7 @@ def small(**changes: object) -> ModelConfig:
         small(scale=3, upscale="after", residual=False),
     ],
 )
-def test_tiled_equals_untiled(photos: dict[str, np.ndarray], config: ModelConfig, tile: int) -> None:
+def test_tiled_equals_untiled(photos: dict[str, np.ndarray], config: SRCNNConfig, tile: int) -> None:
     network = lively(config)
     image = photos["coffee"][100:230, 200:301]
     whole = enlarger(network, tile=1000).enlarge(image)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from srdist import enlargement, pipeline
 from srdist.claims import Worker
 from srdist.cli import main
-from srdist.config import ModelConfig
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.pipeline import Output
 from srdist.tiling import Enlarger
 from srdist.upscale import digest_of, upscale_tree
@@ -33,10 +33,10 @@ from srdist.weightfile import WeightsInfo, load_weights, save_weights
 from srdist.wholefile import whole_file
 from tests.conftest import Run, clean_environment
 
-SMALL = ModelConfig(widths=(12, 8))
+SMALL = SRCNNConfig(widths=(12, 8))
 
 
-def write_weights(path: Path, *, seed: int = 0, config: ModelConfig = SMALL) -> Path:
+def write_weights(path: Path, *, seed: int = 0, config: SRCNNConfig = SMALL) -> Path:
     save_weights(path, build(config, seed=seed).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
 
@@ -464,7 +464,7 @@ def launch_alone(tree: Path, dst: Path, weights: Path, rank: int) -> subprocess.
 def test_after_kills_at_random_a_rerun_makes_exactly_what_is_missing(
     tmp_path: Path, photos: dict[str, np.ndarray], rounds: int
 ) -> None:
-    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=SRCNNConfig())
     source.mkdir()
     for k in range(40):
         Image.fromarray(photos["coffee"][k * 4 : k * 4 + 60, k * 6 : k * 6 + 70]).save(
@@ -496,7 +496,7 @@ def test_after_kills_at_random_a_rerun_makes_exactly_what_is_missing(
 
 @pytest.mark.slow
 def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
-    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=SRCNNConfig())
     source.mkdir()
     for k in range(40):
         Image.fromarray(photos["coffee"][k * 4 : k * 4 + 60, k * 6 : k * 6 + 70]).save(
@@ -525,7 +525,7 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
 def test_a_launcher_or_ctrl_c_stops_it_with_nothing_left_behind(
     tmp_path: Path, photos: dict[str, np.ndarray], number: signal.Signals
 ) -> None:
-    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=ModelConfig())
+    source, weights = tmp_path / "src", write_weights(tmp_path / "w.safetensors", config=SRCNNConfig())
     source.mkdir()
     for k in range(200):
         Image.fromarray(photos["coffee"][k : k + 60, k : k + 70]).save(source / f"{k:03d}.png")

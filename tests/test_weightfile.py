@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, safe_open, save_file
 
 from srdist import weightfile
-from srdist.config import ModelConfig
 from srdist.errors import UserError
 from srdist.model import build
+from srdist.networkconfig import SRCNNConfig
 from srdist.weightfile import WeightsInfo, load_weights, save_weights
 
-SHAPE = ModelConfig(scale=3, kernels=(5, 3), widths=(6,), upscale="after")
+SHAPE = SRCNNConfig(scale=3, kernels=(5, 3), widths=(6,), upscale="after")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_tensors_of_another_network_are_refused_by_name(saved: Path) -> None:
 
 def test_a_seed_file_is_read_by_the_shapes_of_its_tensors(tmp_path: Path) -> None:
     path = tmp_path / "seed.pth"
-    shape = ModelConfig(
+    shape = SRCNNConfig(
         kernels=(9, 1, 5), widths=(8, 4), residual=False, last_relu=True, pre_kernel="bilinear"
     )
     state = build(shape, seed=1).state_dict()
