@@ -72,8 +72,8 @@ def _worker_settings(workers: int) -> dict[str, Any]:
 
 def srdist(work: Path, workers: int) -> Iterator[Batch]:
     """This project's stream."""
-    from srdist.data.shards import ShardIndex
-    from srdist.data.stream import TrainStream
+    from srdist.shards.reader import ShardIndex
+    from srdist.stream.pairs import TrainStream
 
     stream = TrainStream(
         ShardIndex.open(str(work / "shards"), "train"),

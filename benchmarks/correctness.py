@@ -58,8 +58,8 @@ def _decode(data: bytes) -> None:
 
 
 def srdist_epoch(work: Path, rank: int, world: int, resume: Any) -> Iterator[tuple[Ids, Any]]:
-    from srdist.data.shards import ShardIndex
-    from srdist.data.stream import TrainStream
+    from srdist.shards.reader import ShardIndex
+    from srdist.stream.pairs import TrainStream
 
     index = ShardIndex.open(str(work / "srdist"), "train")
     start = resume or 0
@@ -205,8 +205,8 @@ def prepare(name: str, work: Path) -> None:
     match name:
         case "srdist" | "webdataset":
             (work / "recipe.yaml").write_text("name: bench\nfractions: {train: 1.0}\nshard_samples: 30\n")
-            from srdist.data.pack import pack
-            from srdist.data.recipe import read_recipe
+            from srdist.shards.pack import pack
+            from srdist.shards.recipe import read_recipe
 
             pack(read_recipe(work / "recipe.yaml"), work / "files", out=work / "srdist")
         case "datasets":

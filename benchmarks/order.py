@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from srdist.data.order import OrderMode, make_order
+from srdist.stream.order import OrderMode, make_order
 
 BATCH = 256
 

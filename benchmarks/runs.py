@@ -20,9 +20,9 @@ import psutil
 import torch
 from PIL import Image
 
-from srdist import checkpoint
-from srdist.data.pack import pack
-from srdist.data.recipe import Recipe
+from srdist.runs import checkpoint
+from srdist.shards.pack import pack
+from srdist.shards.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

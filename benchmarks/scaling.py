@@ -30,11 +30,11 @@ from accelerate.state import AcceleratorState
 from benchmarks.runs import BIN, ROOT, clean_environment
 from benchmarks.train_step import images
 from srdist import config as configs
-from srdist import ranks
 from srdist.config import Config
-from srdist.device import configure_threads, environment
-from srdist.learner import Learner
-from srdist.model import build
+from srdist.machine import ranks
+from srdist.machine.device import configure_threads, environment
+from srdist.networks.srcnn import build
+from srdist.training.learner import Learner
 
 OPTIONS: dict[str, DistributedDataParallelKwargs] = {
     "as shipped (bucket view)": DistributedDataParallelKwargs(gradient_as_bucket_view=True),

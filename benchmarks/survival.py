@@ -29,7 +29,8 @@ import psutil
 import torch
 
 from benchmarks.runs import ROOT, Launch, differences, kill_tree, pack_small_set, processes_of, ranks_of
-from srdist import __version__, checkpoint
+from srdist import __version__
+from srdist.runs import checkpoint
 
 VICTIMS = ("rank", "all", "worker", "launcher")
 STEPS = 400

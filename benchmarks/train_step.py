@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from srdist import config as configs
 from srdist.config import Config
-from srdist.device import configure_threads, environment, memory_mb
-from srdist.imaging import to_float, upscale_float
-from srdist.learner import Learner
-from srdist.model import SRCNN, build
-from srdist.networkconfig import SRCNNConfig
+from srdist.images.pixels import to_float
+from srdist.images.resize import upscale_float
+from srdist.machine.device import configure_threads, environment, memory_mb
+from srdist.networks.config import SRCNNConfig
+from srdist.networks.srcnn import SRCNN, build
+from srdist.training.learner import Learner
 
 Step = Callable[[], None]
 FULL_FRAME = (218, 178)

@@ -39,13 +39,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from srdist.model import SRCNN, build
-from srdist.networkconfig import SRCNNConfig
-from srdist.photo import Photo, decode_photo, encode_photo
-from srdist.pipeline import CPU_LANES, Output
-from srdist.tiling import Enlarger, pick_device
-from srdist.upscale import digest_of, upscale_tree
-from srdist.weightfile import WeightsInfo, save_weights
+from srdist.images.photo import Photo, decode_photo, encode_photo
+from srdist.machine.device import pick_device
+from srdist.networks.config import SRCNNConfig
+from srdist.networks.enlarger import Enlarger
+from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.weightfile import WeightsInfo, save_weights
+from srdist.upscaling.job import digest_of, upscale_tree
+from srdist.upscaling.pipeline import CPU_LANES, Output
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "celeba" / "img_align_celeba"
 Contestant = Callable[[Path, Path, torch.device], float | None]

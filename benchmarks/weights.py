@@ -22,10 +22,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from srdist.device import environment
-from srdist.kernels import Kernel
-from srdist.qualitytable import QualityTable, evaluate
-from srdist.weightfile import SHIPPED, load_weights
+from srdist.images.kernels import Kernel
+from srdist.machine.device import environment
+from srdist.networks.weightfile import SHIPPED, load_weights
+from srdist.quality.table import QualityTable, evaluate
 
 PUBLISHED = {
     2: {"Set5": 36.66, "Set14": 32.42},

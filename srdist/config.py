@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from srdist.errors import UserError
-from srdist.kernels import Kernel
-from srdist.networkconfig import SRCNNConfig
-from srdist.section import Section, problems
-from srdist.yaml12 import parse_yaml, read_yaml
+from srdist.images.kernels import Kernel
+from srdist.machine.errors import UserError
+from srdist.networks.config import SRCNNConfig
+from srdist.settings.section import Section, problems
+from srdist.settings.yaml12 import parse_yaml, read_yaml
 
 Precision = Literal["no", "bf16", "fp16"]
 

@@ -14,8 +14,8 @@ if __name__ == "__main__":
 
 import click
 
-from srdist import stopping
-from srdist.errors import UserError, told_in_one_line
+from srdist.machine import stopping
+from srdist.machine.errors import UserError, told_in_one_line
 
 DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 
@@ -57,8 +57,8 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     config = load(config_path, overrides)
 
     # torch and accelerate take seconds to import: a misspelt field is told before.
-    from srdist import ranks
-    from srdist.trainer import Trainer
+    from srdist.machine import ranks
+    from srdist.training.trainer import Trainer
 
     with (
         ranks.lost_peers_named(),

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from benchmarks.runs import ROOT, clean_environment, pack_small_set
+from tests.packed_sets import images, packed
 
-__all__ = ["ROOT", "clean_environment"]
+__all__ = ["ROOT", "clean_environment", "images", "packed"]
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from srdist.cli import main
+from srdist.cli.main import main
 from srdist.config import Config, DataConfig, describe, dump, load
-from srdist.errors import UserError
+from srdist.machine.errors import UserError
 
 FIELDS_THAT_SCRIPTS_USE = [
     *("data.shards", "data.hr_patch", "data.workers", "data.kernel", "model.scale", "train.steps"),

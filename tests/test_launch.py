@@ -10,7 +10,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from tests.conftest import ROOT
-from tests.training import BIN, Launch, kill_tree
+from tests.training.runs import BIN, Launch, kill_tree
 
 FILES = sorted((ROOT / "launch").glob("*.yaml"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from srdist import config
-from srdist.yaml12 import read_yaml
+from srdist.settings.yaml12 import read_yaml
 from tests.conftest import ROOT, Run, clean_environment
 
 README = (ROOT / "README.md").read_text()
@@ -38,10 +38,15 @@ def test_every_config_is_complete_loads_and_says_how_to_run_it(path: Path, run: 
 def test_every_file_that_readme_names_is_there() -> None:
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / name).exists(), name
-    modules = {path.relative_to(ROOT / "srdist").as_posix() for path in (ROOT / "srdist").rglob("*.py")}
+
+
+def test_every_room_stands_in_readme_and_every_file_in_its_rooms_docstring() -> None:
     tree = README[README.index("## The tree") :]
-    missing = [name for name in modules if name.split("/")[-1] not in tree and "__" not in name]
-    assert missing == []
+    rooms = [path.parent for path in (ROOT / "srdist").glob("*/__init__.py")]
+    assert [room.name for room in rooms if f"`{room.name}/`" not in tree] == []
+    for room in rooms:
+        listed = [line.split()[0] for line in (room / "__init__.py").read_text().splitlines()[2:-1]]
+        assert sorted(listed) == sorted(path.stem for path in room.glob("[!_]*.py")), room.name
 
 
 def test_every_option_of_readmes_commands_exists(run: Run) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srdist.wholefile import write_bytes
+from srdist.machine.files import write_bytes
 
 WIDTH, HEIGHT = 178, 218
 

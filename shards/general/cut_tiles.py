@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from srdist.wholefile import write_bytes
+from srdist.machine.files import write_bytes
 
 TILE, STRIDE = 96, 64
 SIZES = (1.0, 0.7, 0.5)

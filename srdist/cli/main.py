@@ -1,0 +1,264 @@
+"""The commands: parse the call, hand it to the part that does the work, turn its errors into one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from srdist import __version__
+from srdist.cli.shards import pack, shards
+from srdist.images.kernels import Kernel
+from srdist.machine.errors import told_in_one_line
+from srdist.train import command as train_command
+
+if TYPE_CHECKING:
+    from srdist.images.photo import OutputFormat
+
+
+class _Group(click.Group):
+    """A group whose commands end in one line and an exit code where the user or the machine is at fault."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Inside of click's own main, which would end an interrupt with exit code 1.
+        with told_in_one_line():
+            return super().invoke(ctx)
+
+
+def _warn(message: str) -> None:
+    from srdist.machine import ranks
+
+    if ranks.is_main():
+        click.echo(f"srdist: warning: {message}", err=True)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="srdist")
+def main() -> None:
+    """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
+
+
+for command in (pack, shards, train_command):
+    main.add_command(command)
+
+
+@main.group()
+def config() -> None:
+    """Configs: what a run is made of."""
+
+
+@config.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field.")
+def show(path: Path, overrides: tuple[str, ...]) -> None:
+    """Print the resolved config of PATH, every field with its meaning."""
+    from srdist.config import describe, load
+
+    section = ""
+    for name, value, meaning in describe(load(path, overrides)):
+        heading, _, field = name.partition(".")
+        if heading != section:
+            section = heading
+            click.echo(f"{section}:")
+        click.echo(f"  {f'{field}: {value}':<34} # {meaning}")
+
+
+KERNELS = click.Choice(get_args(Kernel))
+
+
+@main.command()
+@click.option(
+    "--weights",
+    metavar="W",
+    help="Weights file, run folder or shipped name; without it the resamplings only.",
+)
+@click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
+@click.option(
+    "--lr",
+    type=click.Path(path_type=Path),
+    help="Folder of LR images of the same names; else LR is made from HR.",
+)
+@click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
+@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
+@click.option(
+    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    help="Also write the scores of each image to this file.",
+)
+def evaluate(
+    weights: str | None,
+    hr: str,
+    lr: Path | None,
+    split: str | None,
+    kernel: Any,
+    scale: int | None,
+    as_json: bool,
+    markdown: bool,
+    csv_file: Path | None,
+) -> None:
+    """Score a network on a folder of images or on packed shards, beside the plain resamplings.
+
+    Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
+    """
+    import json
+
+    from srdist.machine import ranks
+    from srdist.machine.files import write_bytes
+    from srdist.quality import table as qualitytable
+
+    with ranks.process_group() as device:
+        table = qualitytable.evaluate(
+            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=_warn
+        )
+        if ranks.is_main():
+            if as_json:
+                click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
+            else:
+                click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
+            for failure in table.failures:
+                click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
+            if table.failures:
+                total = len(table.failures) + len(table.rows)
+                click.echo(
+                    f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
+                )
+            if csv_file is not None:
+                write_bytes(csv_file, qualitytable.as_csv(table).encode())
+    if table.failures:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--weights", metavar="W", help="Weights file, run folder or shipped name.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The figure, a PNG.")
+@click.option(
+    "--methods",
+    metavar="A,B,...",
+    help="A contact sheet with error maps instead: of resamplings and weights.",
+)
+@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
+@click.option(
+    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without weights only."
+)
+def compare(
+    image: Path, weights: str | None, out: Path, methods: str | None, kernel: Any, scale: int | None
+) -> None:
+    """Draw IMAGE, made small, and enlarged again: original | low resolution | bicubic | super resolution, with a zoom.
+
+    The last of --methods is the one that the zoom shows at its best.
+    """
+    from srdist.machine import ranks
+    from srdist.quality.figure import compare as draw
+    from srdist.quality.figure import save_figure
+
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    with ranks.process_group() as device:
+        picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
+        save_figure(out, picture)
+    click.echo(str(out))
+
+
+def _status(context: click.Context, _option: click.Parameter, dst: Path | None) -> None:
+    if dst is not None:
+        from srdist.cli.upscale import status
+
+        context.exit(status(dst))
+
+
+@main.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    metavar="DST",
+    is_eager=True,
+    expose_value=False,
+    callback=_status,
+    help="Say how far the job in DST is, and do nothing.",
+)
+@click.option(
+    "--weights",
+    default="srcnn_x2",
+    show_default=True,
+    metavar="W",
+    help="Weights file, run folder or shipped name.",
+)
+@click.option(
+    "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
+)
+@click.option("--overwrite", is_flag=True, help="Also replace files in DST that srdist did not make.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["png", "jpg", "webp"]),
+    help="Of the outputs [default: as input].",
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Begin at the I-th of N parts, I from 0 (processes sharing one DST)."
+)
+def upscale(
+    src: Path,
+    dst: Path,
+    weights: str,
+    tile: str,
+    overwrite: bool,
+    output_format: OutputFormat | None,
+    quality: int,
+    shard: str | None,
+) -> None:
+    """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
+
+    SRC may be one image; then DST may be one too. Run it with `accelerate launch -m srdist upscale ...` on several
+    GPUs or cores, or several times at once on one DST: each image is made once. The same command again makes what is
+    missing or has changed. DST/failures.jsonl lists what could not be done, and the exit code is then 1.
+    """
+    from srdist.cli.upscale import run
+
+    sys.exit(
+        run(
+            src,
+            dst,
+            weights=weights,
+            tile=tile,
+            shard=shard,
+            output_format=output_format,
+            quality=quality,
+            overwrite=overwrite,
+        )
+    )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in RUN]")
+def report(run: Path, out: Path | None) -> None:
+    """Show the run in folder RUN as one HTML file: curves, samples, scores, sessions, config. Works offline."""
+    from srdist.report.page import write_report
+
+    click.echo(str(write_report(run, out)))
+
+
+@main.command()
+@click.argument("weights")
+@click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+def export(weights: str, out: Path) -> None:
+    """Write WEIGHTS (a file, run folder or shipped name) in another format, for programs without torch."""
+    from srdist.networks.onnxfile import export_onnx
+    from srdist.networks.weightfile import load_weights
+
+    network, info = load_weights(weights)
+    export_onnx(network, info, out)
+    click.echo(str(out))

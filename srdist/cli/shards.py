@@ -1,0 +1,128 @@
+"""The commands `srdist pack` and `srdist shards`: images into packed sets, and what packed sets hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from srdist.machine.errors import WorkError
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to pack into.")
+@click.option(
+    "--split-file", type=click.Path(path_type=Path), help="The recipe's split file, if not beside the images."
+)
+@click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
+def pack(recipe: Path, images: Path, out: Path, split_file: Path | None, allow_partial: bool) -> None:
+    """Pack the images below a folder into shards, as RECIPE (a YAML file) says."""
+    from srdist.shards.pack import pack as pack_images
+    from srdist.shards.recipe import read_recipe
+
+    report = pack_images(read_recipe(recipe), images, out=out, split_file=split_file)
+    _say_packed(out, report, allow_partial=allow_partial)
+
+
+def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
+    from srdist.shards.manifest import LEFT_OUT
+
+    held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
+    click.echo(f"{out}: {held} in {report.shards} shards, manifest {report.manifest_id[:12]}")
+    if report.other_files:
+        endings = ", ".join(f"{ending} {count}" for ending, count in report.other_files.items())
+        click.echo(f"passed over, being no images by their ending: {endings}")
+    if report.left_out:
+        reasons = ", ".join(f"{kind} {count:,}" for kind, count in report.left_out.items())
+        told = (
+            f"{sum(report.left_out.values()):,} images were left out ({reasons}): listed in {out / LEFT_OUT}"
+        )
+        if not allow_partial:
+            raise WorkError(f"{told}; the rest is packed, and --allow-partial takes that for a success")
+        click.echo(told)
+
+
+@click.group()
+def shards() -> None:
+    """Packed sets: check, describe, index, and show their order."""
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--split", default="train", show_default=True, help="Split of the set.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), required=True, help="train.seed of the run.")
+@click.option("--from", "start", type=click.IntRange(0), default=0, show_default=True, help="First position.")
+@click.option("--count", type=click.IntRange(0), required=True, help="Number of positions.")
+@click.option("--order", "mode", type=click.Choice(["global", "window"]), default="global", show_default=True)
+@click.option("--window-shards", type=click.IntRange(1), default=8, show_default=True)
+def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any, window_shards: int) -> None:
+    """Print the keys at positions FROM to FROM + COUNT of the training stream, one a line."""
+    import numpy as np
+
+    from srdist.shards.reader import ShardIndex
+    from srdist.stream.order import make_order
+
+    index = ShardIndex.open(folder, split)
+    chosen = make_order(mode, shard_samples=index.shard_samples, window_shards=window_shards, seed=seed)
+    for first in range(start, start + count, 10_000):
+        for sample_id in chosen.ids(np.arange(first, min(first + 10_000, start + count))).tolist():
+            click.echo(index.key(sample_id))
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def verify(folder: str) -> None:
+    """Check every byte of a set: manifest, index, tars, and each image's checksum and pixels."""
+    from srdist.machine.errors import WorkError
+    from srdist.shards.verify import verify as verify_set
+
+    report = verify_set(folder)
+    for problem in report.problems:
+        click.echo(problem)
+    looked_at = (
+        f"{folder}: {report.samples:,} samples in {report.shards} shards, manifest {report.manifest_id}"
+    )
+    if report.problems:
+        raise WorkError(f"{looked_at}: {len(report.problems):,} problems")
+    click.echo(f"{looked_at}: all right")
+
+
+@shards.command()
+@click.argument("folder", metavar="DIR")
+def info(folder: str) -> None:
+    """Describe a set: where it is from, its splits and their images, and what was left out."""
+    from srdist.shards.reader import read_manifest
+    from srdist.shards.remote import Place
+
+    manifest = read_manifest(Place(folder))
+    packed = "packed by srdist" if manifest.made_by == "pack" else "indexed, of another tool's tars"
+    click.echo(f"{folder}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
+    click.echo(f"manifest {manifest.manifest_id}")
+    for name, entry in manifest.splits.items():
+        (low_h, high_h), (low_w, high_w) = entry.heights, entry.widths
+        sizes = (
+            f"{low_w}x{low_h}"
+            if (low_w, low_h) == (high_w, high_h)
+            else f"{low_w}x{low_h} to {high_w}x{high_h}"
+        )
+        total = sum(shard.bytes for shard in entry.shards)
+        click.echo(
+            f"{name:<8} {entry.samples:>12,} samples  {len(entry.shards):>6,} shards  {total / 1e6:>12,.1f} MB  {sizes}"
+        )
+    for kind, count in manifest.left_out.items():
+        click.echo(f"left out {count:>12,} images, {kind}")
+
+
+@shards.command(name="index")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--split", help="Put all tars into this split (default: by their names).")
+@click.option("--member", help="Take only members with this ending after the key, as in jpg or hr.png.")
+@click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
+def index_command(folder: Path, split: str | None, member: str | None, allow_partial: bool) -> None:
+    """Write index and manifest from the tars of DIR, also of tars that another tool wrote."""
+    from srdist.shards.indexing import index_tars
+
+    _say_packed(folder, index_tars(folder, split=split, member=member), allow_partial=allow_partial)

@@ -1,0 +1,243 @@
+"""`srdist upscale` as a process: options checked, network and device set up, progress and the closing line printed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from srdist.images.photo import WRITABLE, OutputFormat
+from srdist.machine.claims import living, process_began, share_of
+from srdist.machine.device import configure_threads, pick_device
+from srdist.machine.errors import OwnError, UserError, system_error
+from srdist.machine.ranks import is_main
+from srdist.networks.enlarger import Enlarger
+from srdist.networks.foreign import load_network
+from srdist.upscaling.job import STATE, digest_of, is_single_file, upscale_file, upscale_tree
+from srdist.upscaling.jobstate import Tally, UpscaleReport, read_job
+from srdist.upscaling.outputs import refuse_overlap
+from srdist.upscaling.pipeline import Output
+from srdist.upscaling.plan import Inputs, Plan
+from srdist.upscaling.receipts import Receipt, Receipts
+
+RECENT_S = 60.0
+"""Time over which `--status` takes the rate."""
+
+
+def run(
+    source: Path,
+    destination: Path,
+    *,
+    weights: str,
+    tile: str,
+    shard: str | None,
+    output_format: OutputFormat | None,
+    quality: int,
+    overwrite: bool,
+) -> int:
+    """Do what the command line says; the exit code, 0 or 1 (see cli.upscale)."""
+    share = share_of(os.environ, shard=_parse_shard(shard))
+    tile_side = _parse_tile(tile)
+    refuse_overlap(source, destination)
+    if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
+        raise UserError(f"{destination}: is a file, expected a folder")
+    single = is_single_file(source, destination)
+    if single and output_format and WRITABLE[destination.suffix.lower()] != WRITABLE[f".{output_format}"]:
+        raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
+    cores = configure_threads(None)
+    network = load_network(weights)
+    digest = digest_of(network.module)
+    enlarger = Enlarger(
+        network.module,
+        scale=network.scale,
+        halo=network.halo,
+        device=pick_device(),
+        tile=tile_side,
+        blend=network.blend,
+    )
+    output = Output(output_format, quality, overwrite)
+    if single:
+        for note in upscale_file(source, destination, enlarger=enlarger, output=output):
+            click.echo(f"srdist: {source}: {note}", err=True)
+        return 0
+    main = _is_main()
+    with _interruptible(), _Bar(visible=main) as bar:
+        try:
+            report = upscale_tree(
+                source,
+                destination,
+                enlarger=enlarger,
+                weights_digest=digest,
+                output=output,
+                share=share,
+                threads=max(2, cores),
+                show=bar.show,
+                show_planning=bar.show_planning,
+                began=process_began(),
+            )
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OwnError(system_error(error)) from error  # ranks do not talk here: each tells its own
+    if main:
+        click.echo(describe(report, destination, scale=network.scale))
+        return 1 if report.failed else 0
+    # The first rank's exit code is the launch's: a launcher stops all ranks as soon as one exits with another than 0.
+    return 0
+
+
+def status(destination: Path) -> int:
+    """Print how far the job in DST is; 0 where all is done, else 1."""
+    state = destination / STATE
+    job = read_job(state)
+    source = Path(job.source)
+    if not source.exists():
+        raise UserError(f"{source}: the SRC of {destination} is not there any more")
+    plan = Plan(Inputs(source, output_format=job.format), cache=state / "plans", scratch=state)
+    tally = Tally(
+        plan, Receipts(state / "receipts"), settings=job.settings, destination=destination, since=0.0
+    )
+    remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
+    failed = len(list(tally.failures()))
+    workers = living(state)
+    click.echo(f"{destination}: {done} of {len(plan)} images done, {failed} failed, {remaining} to do")
+    click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
+    recent = _recently_done(state) if workers else []
+    if recent:
+        seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
+        pixels_per_s = sum(r.pixels for r in recent) / seconds
+        open_pixels = sum(
+            pixels for pixels, kind in zip(plan.pixels, tally.state, strict=True) if kind == Tally.OPEN
+        )
+        click.echo(
+            f"of late {len(recent) / seconds:.1f} images/s, {pixels_per_s / 1e6:.2f} input megapixels/s, "
+            f"{_duration(open_pixels / max(pixels_per_s, 1e-9))} left"
+        )
+    for path, reason in tally.failures():
+        click.echo(f"failed: {path}: {reason}")
+    return 1 if remaining or failed else 0
+
+
+def _recently_done(state: Path) -> list[Receipt]:
+    since = time.time() - RECENT_S
+    receipts = (receipt for _, receipt in Receipts(state / "receipts").refresh())
+    return [receipt for receipt in receipts if receipt.status == "done" and receipt.time > since]
+
+
+def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
+    """The closing line, and what the user should know of."""
+    parts = [f"{report.done} of {report.images} images x{scale} in {destination}"]
+    if report.done > report.computed:
+        parts.append(f"{report.done - report.computed} were there already")
+    if report.computed:
+        parts.append(
+            f"{report.computed} made in {report.seconds:.1f} s: {report.computed / report.seconds:.1f} images/s, "
+            f"{report.megapixels / report.seconds:.2f} input megapixels/s"
+        )
+    lines = ["; ".join(parts)]
+    if report.notes:
+        lines.append(
+            f"{report.notes} outputs do not hold all of their input: see notes in {destination}/.srdist/receipts"
+        )
+    if report.links_not_followed:
+        lines.append(f"links that lead back up were not followed: {', '.join(report.links_not_followed)}")
+    if report.failed:
+        lines.append(f"{report.failed} failed: see {destination / 'failures.jsonl'}")
+    return "\n".join(lines)
+
+
+class _Bar:
+    """Progress of the whole job on a terminal; silent elsewhere."""
+
+    def __init__(self, *, visible: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not (visible and console.is_terminal),
+            transient=True,
+        )
+        self._task = self._progress.add_task("list images", total=None, rate="")
+        self._began = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show_planning(self, probed: int, images: int) -> None:
+        """Draw how many images' sizes are known."""
+        self._progress.update(self._task, description="read sizes", total=images, completed=probed)
+
+    def show(self, tally: Tally) -> None:
+        """Draw the job's state: images and megapixels a second, and the time left by pixels."""
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        settled = len(tally.plan) - tally.count(Tally.OPEN)
+        rate = f"{tally.computed / seconds:.1f} images/s, {tally.computed_pixels / 1e6 / seconds:.2f} MP/s"
+        if tally.computed_pixels:
+            left = (
+                max(tally.open_pixels_at_start - tally.computed_pixels, 0) * seconds / tally.computed_pixels
+            )
+            rate += f", {_duration(left)} left"
+        self._progress.update(
+            self._task, description="upscale", total=len(tally.plan), completed=settled, rate=rate
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _parse_tile(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"--tile {text}: expected auto or a number of input pixels, 1 or more")
+    return int(text)
+
+
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard {text}: expected I/N with I from 0 to N-1, as in 0/4")
+    return int(index), int(count)
+
+
+def _is_main() -> bool:
+    # srun sets no RANK; its members join no process group here.
+    return is_main() if "RANK" in os.environ else os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Claims and temporary files are removed on the way out, when a launcher stops its processes (TERM) as well."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if _is_main():
+            click.echo("srdist: stopped; the same command goes on", err=True)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,1 +1,0 @@
-"""Images in, batches out: images -> pack -> shards -> order -> stream -> Pair(lr, hr)."""

@@ -1,0 +1,149 @@
+"""A folder of images and all below it, in an order that every process agrees on: the one walker of srdist.
+
+The walk holds the names of one folder and of those above it, however many images there are in all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from srdist.images.decode import IMAGE_SUFFIXES
+from srdist.machine.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Folder:
+    """What lies in one folder, as far as it is walked: its images and the folders below it."""
+
+    prefix: str
+    """Its path, with a slash at the end; "" at the top."""
+    entries: list[bytes]
+    """Names; of folders with a slash at the end, which sorts them among the files as their content will be."""
+
+
+class InputFile(NamedTuple):
+    """One image as the file system shows it."""
+
+    path: str
+    """Relative to the folder of the walk, with slashes."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time."""
+    folder: Folder
+    """What lies beside it."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder that is being walked: what is still to be visited in it, in order."""
+
+    folder: Folder
+    entries: Iterator[bytes]
+    above: frozenset[tuple[int, int]]
+    """Device and inode of the folder and of those above it."""
+
+
+class Walk:
+    """The image files of a folder and all below it (or one file), by path as bytes from the least to the greatest.
+
+    Files are taken by their suffix (imaging.IMAGE_SUFFIXES); hidden files and folders (a leading dot) are left out.
+    Iterating raises a UserError where there is no image at all.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.folder = source.parent if source.is_file() else source
+        """What the paths are relative to."""
+        self.links_not_followed: list[str] = []
+        """Symbolic links that lead back to a folder above them, as far as they have been met."""
+        self.unreadable: list[tuple[str, str]] = []
+        """Folders below that could not be listed, images that could not be looked at, and why."""
+        self._others = 0
+
+    def __iter__(self) -> Iterator[InputFile]:
+        if self.source.is_file():
+            name, status = self.source.name, self.source.stat()
+            yield InputFile(name, status.st_size, status.st_mtime_ns, Folder("", [os.fsencode(name)]))
+            return
+        empty = True
+        for file in self._below():
+            empty = False
+            yield file
+        if empty:
+            what = f"{self._others} other files" if self._others else "an empty folder"
+            what += "".join(f"; {path}: {reason}" for path, reason in self.unreadable)
+            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+            raise UserError(f"{self.source}: no image in it ({what}); looked for {suffixes}")
+
+    def _below(self) -> Iterator[InputFile]:
+        levels = [self._level("", frozenset({_identity(self.source.stat())}))]
+        while levels:
+            level = levels[-1]
+            entry = next(level.entries, None)
+            if entry is None:
+                levels.pop()
+                continue
+            path = level.folder.prefix + os.fsdecode(entry)
+            status = self._status(path.removesuffix("/"))
+            if status is None:
+                continue
+            if not entry.endswith(b"/"):
+                yield InputFile(path, status.st_size, status.st_mtime_ns, level.folder)
+            elif (identity := _identity(status)) in level.above:
+                self.links_not_followed.append(path.removesuffix("/"))
+            else:
+                try:
+                    levels.append(self._level(path, level.above | {identity}))
+                except OSError as error:
+                    self.unreadable.append((path, f"the folder cannot be listed: {error.strerror}"))
+
+    def _level(self, prefix: str, above: frozenset[tuple[int, int]]) -> _Level:
+        names: list[bytes] = []
+        with os.scandir(os.fsencode(self.source / prefix)) as entries:
+            for entry in entries:
+                if entry.name.startswith(b"."):
+                    continue
+                if _is_folder(entry):
+                    names.append(entry.name + b"/")
+                elif suffix_of(os.fsdecode(entry.name)).lower() in IMAGE_SUFFIXES:
+                    names.append(entry.name)
+                else:
+                    self._others += 1
+        names.sort()
+        return _Level(Folder(prefix, names), iter(names), above)
+
+    def _status(self, path: str) -> os.stat_result | None:
+        """Of the file or folder, or of a link that leads nowhere: reading it will fail by name; None where there is none."""
+        place = self.source / path
+        try:
+            try:
+                return place.stat()
+            except OSError:
+                return place.lstat()
+        except FileNotFoundError:  # removed just now
+            return None
+        except OSError as error:
+            self.unreadable.append((path, f"cannot be looked at: {error.strerror}"))
+            return None
+
+
+def suffix_of(path: str) -> str:
+    """From the last dot of a path's name on, "" where it has none (PurePath's takes ten times as long)."""
+    dot = path.rfind(".")
+    return path[dot:] if dot > path.rfind("/") + 1 else ""
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed
+        return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -1,0 +1,202 @@
+"""Any image file to pixels and back, with what travels beside them: transparency, ICC profile, EXIF.
+
+In goes a file of any mode that Pillow reads; out come uint8 pixels [h, w, c] with c = 1 (grey), 2 (grey and
+alpha), 3 (RGB) or 4 (RGB and alpha). Apart from images/decode.py because training wants plain RGB only; an upscaled
+photo must stay what it was: grey stays grey, transparent stays transparent, the colours mean the same.
+
+Profiles are carried, not converted: the network works on the values as stored, and the output gets the same
+profile. CMYK is the exception: it is converted to sRGB (through its profile if it has one), which is then dropped.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms, ImageOps
+
+from srdist.images.decode import UnreadableImageError, open_image
+
+OutputFormat = Literal["jpg", "png", "webp"]
+
+WRITABLE = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+}
+"""Suffix of an output to Pillow's name of its format. Inputs of another kind (GIF) become PNG."""
+
+MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+"""Longest side that a format can hold, in pixels."""
+
+PNG_LEVEL = 1
+"""zlib level of PNG files: see docs/log.md for the measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """Pixels and what belongs to them."""
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    """1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; upright; alpha is straight, not premultiplied."""
+    icc: bytes | None = None
+    """ICC profile of the pixels."""
+    exif: bytes | None = None
+    """EXIF block, its orientation taken out because the pixels are upright."""
+    notes: tuple[str, ...] = ()
+    """What was lost in reading, for the receipt: frames that were left out, a profile that did not work."""
+
+
+def probe_size(path: Path) -> tuple[int, int]:
+    """Width and height from the file's header, as stored; (0, 0) where there is no readable header."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0, 0
+
+
+def decode_photo(data: bytes) -> Photo:
+    """Decode one image file's bytes; of several frames the first.
+
+    Raises:
+        UnreadableImageError: not an image, truncated, a sample format that is not 8 or 16 bit, too many pixels.
+    """
+    image = open_image(data)
+    notes: list[str] = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd palettes and damaged EXIF: neither changes the pixels.
+            warnings.simplefilter("ignore")
+            image.load()
+            icc = image.info.get("icc_profile")
+            image = _upright(image, notes)
+            exif = _exif(image)
+            if image.mode == "CMYK":
+                image, icc = _from_cmyk(image, icc, notes), None
+            pixels = _pixels(image, notes)
+    except (OSError, ValueError, SyntaxError, OverflowError) as error:
+        raise UnreadableImageError(f"cannot be decoded: {error}") from error
+    return Photo(pixels, icc or None, exif, tuple(notes))
+
+
+def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tuple[str, ...]]:
+    """Encode for a file of this suffix (a key of WRITABLE); also what the format could not hold.
+
+    Args:
+        quality: 1 to 100, of JPEG and of lossy WebP.
+
+    Raises:
+        ValueError: a side is longer than the format can hold.
+    """
+    kind = WRITABLE[suffix]
+    height, width, channels = photo.pixels.shape
+    if max(height, width) > MAX_SIDE.get(kind, 1 << 30):
+        raise ValueError(
+            f"{width}x{height}: {kind} holds at most {MAX_SIDE[kind]} pixels a side, use --format png"
+        )
+    notes: tuple[str, ...] = ()
+    pixels = photo.pixels
+    if channels in (2, 4) and kind in ("JPEG", "PPM", "BMP"):
+        pixels = over_white(pixels)
+        notes = (f"{kind} holds no transparency: laid on white",)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, mode=_MODES[pixels.shape[2]])
+    options: dict[str, Any] = {}
+    match kind:
+        case "JPEG":
+            # 4:4:4: the network's colour edges are part of its output.
+            options = {"quality": quality, "subsampling": 0}
+        case "WEBP":
+            options = {"quality": quality, "method": 4}
+        case "PNG":
+            options = {"compress_level": PNG_LEVEL}
+        case "TIFF":
+            options = {"compression": "tiff_adobe_deflate"}
+    if kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        options |= {"icc_profile": photo.icc} if photo.icc else {}
+        options |= {"exif": photo.exif} if photo.exif else {}
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue(), notes
+
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def over_white(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w d"]:
+    """Lay pixels with alpha on white: what a format without transparency can hold."""
+    colour, alpha = pixels[..., :-1].astype(np.uint32), pixels[..., -1:].astype(np.uint32)
+    peak = np.iinfo(pixels.dtype).max
+    return ((colour * alpha + peak * (peak - alpha) + peak // 2) // peak).astype(pixels.dtype)
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+        # A damaged EXIF block says nothing about the pixels: they are taken as stored.
+        notes.append(f"EXIF not readable: {error}")
+        return image
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    try:
+        return image.getexif().tobytes() or None if image.info.get("exif") else None
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+        return None
+
+
+def _from_cmyk(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
+    if icc:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(
+                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            assert converted is not None
+            return converted
+        except (ImageCms.PyCMSError, OSError) as error:
+            notes.append(f"CMYK profile not usable, converted without it: {error}")
+    return image.convert("RGB")
+
+
+def _pixels(image: Image.Image, notes: list[str]) -> UInt8[np.ndarray, "h w c"]:
+    match image.mode:
+        case "L" | "LA" | "RGB" | "RGBA" if "transparency" not in image.info:
+            pass
+        case "1" | "L" if "transparency" not in image.info:
+            image = image.convert("L")
+        case "1" | "L":
+            image = image.convert("LA")
+        case "La":
+            image = image.convert("LA")
+        case "RGBX":
+            image = image.convert("RGB")
+        case mode if mode == "I" or mode.startswith("I;16"):
+            wide = np.asarray(image.convert("I"), dtype=np.int64)
+            if wide.min() < 0 or wide.max() > 65535:
+                raise ValueError("32-bit integer samples, expected 8 or 16 bits")
+            notes.append("16 bits a sample reduced to 8")
+            return ((wide + 128) // 257).astype(np.uint8)[..., None]
+        case "F":
+            raise ValueError("floating point samples, expected 8 or 16 bits")
+        case _:
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    array = np.array(image)
+    return array[..., None] if array.ndim == 2 else array

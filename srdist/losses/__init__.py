@@ -1,0 +1,4 @@
+"""How wrong an SR image is, for training.
+
+pixel  mean squared, absolute, Charbonnier
+"""

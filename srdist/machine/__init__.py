@@ -1,0 +1,9 @@
+"""What lies under the program: errors, whole files, signals, ranks, the device, claims on shared work.
+
+errors    a user's errors, in one line, and their exit codes
+files     files appear whole or not at all
+stopping  SIGTERM, SIGINT, SIGUSR1, STOP: a request to stop
+ranks     which rank, and what all ranks hold together
+device    Accelerate's process group, threads, memory
+claims    work shared by processes that never talk: claims, leases, logs
+"""

@@ -1,0 +1,116 @@
+"""The machine under a run: Accelerate's process group, threads, memory, and the facts that explain a number."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from srdist import __version__
+from srdist.machine import ranks
+from srdist.machine.errors import UserError
+from srdist.machine.ranks import computes_on_cpu, local_rank
+
+
+def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
+    """Join the ranks that the launcher started: DDP over NCCL on GPUs, over gloo on CPUs.
+
+    Args:
+        precision: no (fp32), bf16 or fp16.
+        peer_timeout_s: seconds that a rank waits for the others before the run ends with an error.
+
+    Raises:
+        UserError: fp16 on a CPU, or a launcher whose processes do not find each other.
+    """
+    on_cpu = ranks.computes_on_cpu()
+    if precision == "fp16" and on_cpu:
+        raise UserError(
+            "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
+        )
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision=precision,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(seconds=peer_timeout_s)),
+            # One copy of the gradients instead of two.
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
+    )
+    ranks.check_world(accelerator.num_processes)
+    return accelerator
+
+
+def configure_threads(threads: int | None) -> int:
+    """Set torch's CPU threads of this rank; None shares the cores out among the ranks of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = threads or max(1, cores // ranks.local_world())
+    torch.set_num_threads(count)
+    return count
+
+
+def split_batch(global_batch: int, *, world: int, rank_batch: int | None) -> tuple[int, int]:
+    """Images per rank and forward pass, and forward passes per step.
+
+    Raises:
+        UserError: the global batch cannot be shared out; the message has the nearest that can.
+    """
+    unit = world * (rank_batch or 1)
+    if global_batch % unit:
+        lower, upper = global_batch // unit * unit, -(-global_batch // unit) * unit
+        nearest = upper if lower == 0 or upper - global_batch < global_batch - lower else lower
+        shared = f"{world} ranks" + (f" x rank_batch {rank_batch}" if rank_batch else "")
+        raise UserError(
+            f"train.global_batch: {global_batch} cannot be shared out over {shared}; the nearest that can is {nearest}"
+        )
+    per_rank = global_batch // world
+    return (rank_batch or per_rank), per_rank // (rank_batch or per_rank)
+
+
+def memory_mb(device: torch.device) -> float:
+    """Most memory used so far, in MB: of the device on a GPU, of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a reader of the numbers needs to know of this machine."""
+    import accelerate
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "srdist": __version__,
+        "torch": torch.__version__,
+        "accelerate": accelerate.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": str(device.type),
+        "device_name": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 (no pathlib for a kernel file)
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def pick_device() -> torch.device:
+    """This rank's GPU, or the CPU."""
+    if not computes_on_cpu() and torch.cuda.is_available():
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
+    return torch.device("cpu")

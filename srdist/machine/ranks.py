@@ -1,0 +1,183 @@
+"""Which rank is this, and what do all ranks hold together: the only file that asks.
+
+Every function is safe in a single process without torch.distributed. Collectives must be reached by every
+rank: "am I main?" may guard files and prints, never one of the functions that reduce or broadcast. They run on
+CPU tensors over gloo, beside NCCL where the network trains over that, so that none of them waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from srdist.machine.errors import LostPeerError, UserError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Join the ranks that a launcher started, if one did, for as long as a command runs; yields this rank's device.
+
+    Raises:
+        UserError: the launcher started several processes that would each be the only one.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=computes_on_cpu())
+    check_world(state.num_processes)
+    try:
+        # Apple's devices have no float64, in which the scores are summed.
+        yield torch.device("cpu") if state.device.type == "mps" else state.device
+    finally:
+        state.destroy_process_group()
+
+
+def computes_on_cpu() -> bool:
+    """Whether there is no accelerator, or ACCELERATE_USE_CPU asks to leave it alone."""
+    return not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+        "1",
+        "true",
+    )
+
+
+def check_world(found: int) -> None:
+    """Refuse to work with `found` ranks where the launcher started another number of processes.
+
+    Without this each process would work for itself, and all would write the same files.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if found != launched:
+        raise UserError(
+            f"the launcher started {launched} processes but {found} found each other; "
+            "on a machine without GPUs set ACCELERATE_USE_CPU=true"
+        )
+
+
+@contextmanager
+def lost_peers_named() -> Iterator[None]:
+    """Turn what gloo and NCCL say when another rank died or is stuck into one line.
+
+    Raises:
+        LostPeerError: the connection to another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text:
+            raise LostPeerError(
+                f"rank {rank()} lost another rank ({text.splitlines()[0][:120]}); see what that one said last; "
+                "the same command goes on from the newest checkpoint"
+            ) from error
+        raise
+
+
+def rank() -> int:
+    """This process's rank, 0 to world()-1."""
+    return dist.get_rank() if _joined() else int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """Number of ranks of this run."""
+    return dist.get_world_size() if _joined() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """Rank among the processes of this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world() -> int:
+    """Number of ranks on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this rank prints and writes the run's files."""
+    return rank() == 0
+
+
+def gather(values: Tensor) -> Tensor:
+    """The CPU tensors `values` of all ranks, [world, *shape], in rank order, on every rank."""
+    if not _joined():
+        return values.unsqueeze(0)
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous(), group=_control_group())
+    return torch.stack(parts)
+
+
+def gather_items(items: list[T]) -> list[T]:
+    """The items (anything that pickles) of all ranks in one list, in rank order, on every rank."""
+    if not _joined():
+        return list(items)
+    lists: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(lists, items, group=_control_group())
+    return [item for part in lists for item in part]
+
+
+def reduce_sums(values: Tensor) -> Tensor:
+    """Sum the small CPU tensors `values` over all ranks; each rank gets the sum. int64 wraps modulo 2**64.
+
+    Added in rank order, so that a sum of floats is the same bits however the vector was cut: gloo's own
+    reduction adds in an order that depends on the length.
+    """
+    return gather(values).sum(0)
+
+
+def any_rank(*flags: bool) -> list[bool]:
+    """For each flag, whether it is set on at least one rank: so that all ranks take the same branch."""
+    return [bool(count) for count in reduce_sums(torch.tensor(flags, dtype=torch.int64))]
+
+
+def broadcast(value: T) -> T:
+    """Rank 0's `value` (anything that pickles), on every rank."""
+    if not _joined():
+        return value
+    box: list[T | None] = [value if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(box, src=0, group=_control_group())
+    return cast(T, box[0])
+
+
+def main_first(work: Callable[[], T]) -> T:
+    """Run `work` on rank 0 and give its result to every rank; rank 0's exception is raised on every rank."""
+    result: T | None = None
+    failure: Exception | None = None
+    if is_main():
+        try:
+            result = work()
+        except Exception as error:  # handed to the other ranks, which would else wait for ever
+            failure = error
+    result, failure = broadcast((result, failure))
+    if failure is not None:
+        raise failure
+    return cast(T, result)
+
+
+def raise_everywhere(error: Exception | None) -> None:
+    """Raise the lowest failed rank's `error` on every rank; nothing where no rank has one."""
+    if not _joined():
+        errors = [error]
+    else:
+        errors = [None] * dist.get_world_size()
+        dist.all_gather_object(errors, error, group=_control_group())
+    for found in errors:
+        if found is not None:
+            raise found
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+@cache
+def _control_group() -> dist.ProcessGroup | None:
+    # None is the default group. Made on first use, inside a collective, so every rank makes it together.
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")

@@ -1,0 +1,10 @@
+"""LR to SR: the networks, their files, and images of any size through them.
+
+config      which network: its section of the config
+srcnn       SRCNN
+weightfile  a network as one safetensors file
+onnxfile    a network as ONNX
+foreign     ours, or what spandrel knows
+tiling      tiles with a halo, pasted together
+enlarger    a network over images of any size, as memory allows
+"""

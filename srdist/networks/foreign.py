@@ -1,0 +1,99 @@
+"""A network for upscaling, whoever made it: our own weights, or a file that the spandrel library knows.
+
+In goes what `--weights` names; out come a network on RGB in [0, 1], its scale, and how its tiles are to be cut. Spandrel
+(https://github.com/chaiNNer-org/spandrel) recognizes some forty published architectures by their tensors and reads
+pickles with an unpickler that makes nothing but tensors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from srdist.machine.errors import UserError
+from srdist.networks.weightfile import find_weights, load_weights
+
+FOREIGN_HALO = 16
+"""LR pixels around a tile of a network whose receptive field is not known."""
+FOREIGN_BLEND = 16
+"""LR pixels on each side of a cut over which such tiles fade into each other."""
+
+INSTALL = "pip install 'srdist[spandrel]'"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyNetwork:
+    """A network and what tiling needs to know of it."""
+
+    module: nn.Module
+    """LR RGB batch in [0, 1] to SR RGB batch."""
+    scale: int
+    halo: int
+    blend: int
+
+
+def load_network(name: str | Path) -> AnyNetwork:
+    """Load what a path, run folder or shipped name means; files that are not ours through spandrel.
+
+    Raises:
+        UserError: no such file, damaged, of no known architecture, or spandrel would be needed and is not installed.
+    """
+    path = find_weights(name)
+    try:
+        network, info = load_weights(path)
+    except UserError as error:
+        if path.suffix not in (".pth", ".pt", ".ckpt", ".safetensors"):
+            raise
+        return _foreign(path, error)
+    return AnyNetwork(network, info.network.scale, network.halo, 0)
+
+
+def _foreign(path: Path, ours: UserError) -> AnyNetwork:
+    try:
+        spandrel: ModuleType = importlib.import_module("spandrel")
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: a torchvision that was built for another torch.
+        missing = INSTALL if isinstance(error, ModuleNotFoundError) else f"{INSTALL} ({error})"
+        raise UserError(f"{ours}; networks of others need spandrel: {missing}") from error
+    try:
+        loaded = spandrel.ModelLoader(device="cpu").load_from_file(path)
+    except spandrel.UnsupportedModelError as error:
+        raise UserError(f"{ours}; and spandrel does not know its architecture either") from error
+    except Exception as error:  # whatever a file of any kind makes some forty readers raise
+        raise UserError(f"{ours}; and spandrel cannot read it: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, spandrel.ImageModelDescriptor) or loaded.input_channels not in (1, 3):
+        raise UserError(
+            f"{path}: {loaded.architecture.name}, expected a network from RGB or grey to the same"
+        )
+    if loaded.output_channels != loaded.input_channels:
+        raise UserError(
+            f"{path}: {loaded.input_channels} channels in, {loaded.output_channels} out, expected the same"
+        )
+    loaded.eval()
+    return AnyNetwork(_Foreign(loaded), int(loaded.scale), FOREIGN_HALO, FOREIGN_BLEND)
+
+
+class _Foreign(nn.Module):
+    """A spandrel network as a module; one for grey images sees each channel as one."""
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.model: nn.Module = descriptor.model
+        # Not a submodule: it pads to the sizes that the network accepts, and calls it.
+        self.call = descriptor
+        self.channels: int = descriptor.input_channels
+
+    def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Enlarge; what leaves [0, 1] is cut there, as spandrel has it."""
+        if self.channels == 3:
+            sr: Tensor = self.call(lr)
+            return sr
+        n, c, h, w = lr.shape
+        grey: Tensor = self.call(lr.reshape(n * c, 1, h, w))
+        return grey.reshape(n, c, *grey.shape[-2:])

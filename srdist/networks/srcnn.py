@@ -1,0 +1,88 @@
+"""SRCNN: an LR batch in, an SR batch out; the bicubic enlargement is part of the network's forward.
+
+Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016. With
+`upscale: after` the convolutions work on the LR grid and a pixel shuffle makes the HR grid, as in
+Shi et al., CVPR 2016 (ESPCN) and Dong et al., ECCV 2016 (FSRCNN): at scale 2 a quarter of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from srdist.images.resize import upscale_float
+from srdist.networks.config import SRCNNConfig
+
+
+class SRCNN(nn.Module):
+    """Convolutions with ReLU between them, before or after the enlargement.
+
+    The state dict is conv1.weight, conv1.bias, conv2.weight ...: with the default shape the seed's own.
+    """
+
+    def __init__(self, config: SRCNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
+        channels = (3, *config.widths, image_channels)
+        self.num_layers = len(config.kernels)
+        for i, kernel in enumerate(config.kernels):
+            convolution = nn.Conv2d(channels[i], channels[i + 1], kernel, padding=kernel // 2)
+            self.add_module(f"conv{i + 1}", convolution)
+
+    def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        config = self.config
+        if config.upscale == "before":
+            base = self.enlarged(lr)
+            features = base
+        else:
+            base = self.enlarged(lr) if config.residual else lr
+            features = lr
+        for i in range(1, self.num_layers + 1):
+            features = self.get_submodule(f"conv{i}")(features)
+            if i < self.num_layers or config.last_relu:
+                features = F.relu(features, inplace=True)
+        sr = features if config.upscale == "before" else F.pixel_shuffle(features, config.scale)
+        return sr + base if config.residual else sr
+
+    def enlarged(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        """The input, enlarged by `pre_kernel` in float32: the network's starting point and its baseline."""
+        return upscale_float(lr.float(), scale=self.config.scale, kernel=self.config.pre_kernel)
+
+    @property
+    def halo(self) -> int:
+        """LR pixels on each side of an output tile that its values depend on."""
+        radius = sum(kernel // 2 for kernel in self.config.kernels)
+        if self.config.upscale == "before":
+            # ceil of the radius on the HR grid, and two pixels of support of the bicubic itself.
+            return -(-radius // self.config.scale) + 2
+        return max(radius, 2)
+
+
+def build(config: SRCNNConfig, *, seed: int) -> SRCNN:
+    """A network with seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where residual.
+
+    A residual network starts close to the bicubic enlargement instead of at noise.
+    """
+    model = SRCNN(config)
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(1, model.num_layers + 1):
+        layer = model.get_submodule(f"conv{i}")
+        assert isinstance(layer, nn.Conv2d)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+        if config.residual and i == model.num_layers:
+            layer.weight.data.mul_(0.01)
+    return model
+
+
+def flops_per_lr_pixel(config: SRCNNConfig) -> int:
+    """Multiply-adds times two of the convolutions' forward pass, per LR pixel."""
+    image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
+    channels = (3, *config.widths, image_channels)
+    weights = sum(channels[i] * channels[i + 1] * k * k for i, k in enumerate(config.kernels))
+    return 2 * weights * (config.scale**2 if config.upscale == "before" else 1)

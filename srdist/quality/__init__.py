@@ -1,0 +1,9 @@
+"""How good an image is, and beside what: metrics, scores, tables, figures.
+
+metrics  PSNR, SSIM, RMSE
+scores   scores over ranks, beside the plain resamplings
+testset  HR and LR pairs of folders and shards
+table    evaluate's table
+figure   one image by several methods, side by side
+grid     LR | bicubic | SR | HR of a run
+"""

@@ -1,0 +1,280 @@
+"""What a network does to one image, to be seen: an image and methods in; a picture with zoomed insets and scores out.
+
+The image is the HR original; LR is made of it. The inset lies where the last method gains most over the others,
+and is enlarged by repeating pixels, so that the figure adds no smoothing of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from srdist.images.decode import UnreadableImageError
+from srdist.images.kernels import Kernel
+from srdist.images.pixels import luma, to_float, to_pillow, to_u8
+from srdist.machine.errors import UserError
+from srdist.machine.files import whole_file
+from srdist.networks.weightfile import load_weights
+from srdist.quality import metrics
+from srdist.quality.scores import BASELINES, Upscaler, baseline, choose_kernel, common_scale, network
+from srdist.quality.testset import PairFile, read_pair
+
+PANEL = 380
+"""Longer side of a picture of the whole image, in pixels of the figure."""
+ZOOM = 6
+"""Least enlargement of an inset."""
+_MARGIN, _GAP, _BAR = 24, 16, 12
+_INK, _SOFT, _MARK = (24, 24, 27), (95, 95, 105), (255, 64, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One method's output and its scores against the original."""
+
+    title: str
+    image_u8: UInt8[Tensor, "3 h w"]
+    scores: str
+    error: Float[Tensor, "h w"] | None
+    """Absolute error of the luma, in 8-bit levels; None for the original itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inset:
+    """The part of the image that is shown enlarged, in HR pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    zoom: int
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """The part, enlarged by repeating pixels."""
+        box = (self.left, self.top, self.left + self.width, self.top + self.height)
+        return image.crop(box).resize(
+            (self.width * self.zoom, self.height * self.zoom), Image.Resampling.NEAREST
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    title: str
+    scores: str
+    pictures: tuple[Image.Image, Image.Image]
+
+
+def compare(
+    image: Path,
+    names: Sequence[str] | None,
+    weights: str | None,
+    *,
+    scale: int | None,
+    kernel: Kernel | None,
+    device: torch.device,
+    warn: Callable[[str], None],
+) -> Image.Image:
+    """The figure of one image file: with `names` a contact sheet of those methods, else of the network `weights`.
+
+    Args:
+        names: resamplings (evaluation.BASELINES) and weights, as `load_weights` takes them; the last is the subject.
+        scale: needed only where there are no weights.
+        kernel: that makes LR; None: the one that the first weights were trained for.
+
+    Raises:
+        UserError: nothing to compare, weights of two scales, an unreadable or too small image.
+    """
+    if not (names or weights):
+        raise UserError("nothing to compare: give --weights or --methods")
+    known: dict[str, Kernel] = {name: name for name in BASELINES}
+    wanted = [*(names or []), *([weights] if weights else [])]
+    loaded = {name: load_weights(name) for name in wanted if name not in known}
+    scale = common_scale({name: model.config.scale for name, (model, _) in loaded.items()}, asked=scale)
+    made_by = choose_kernel(kernel, {name: info.kernel for name, (_, info) in loaded.items()}, warn=warn)
+    networks = {name: network(model.to(device)) for name, (model, _) in loaded.items()}
+    try:
+        pair = read_pair(PairFile(image.name, image, None), scale=scale, kernel=made_by)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{image}: {error}") from error
+    lr, hr = pair.lr[0], pair.hr[0]
+    if names:
+        methods = {
+            Path(name).stem: baseline(known[name], scale=scale) if name in known else networks[name]
+            for name in wanted
+        }
+    else:
+        low = f"low resolution, {lr.shape[2]} x {lr.shape[1]}"
+        methods = {
+            low: baseline("nearest", scale=scale),
+            "bicubic": baseline("bicubic", scale=scale),
+            "super resolution": networks[wanted[-1]],
+        }
+    shots = shoot(lr, hr, methods, scale=scale, device=device)
+    footer = (
+        f"{image.name}, x{scale}, LR made by {made_by}. "
+        f"PSNR: luma of 8-bit images, border {scale}. RMSE: RGB in [0, 1]."
+    )
+    return contact_sheet(shots, footer=footer) if names else figure(shots, footer=footer)
+
+
+@torch.inference_mode()
+def shoot(
+    lr: UInt8[Tensor, "3 h w"],
+    hr: UInt8[Tensor, "3 H W"],
+    methods: Mapping[str, Upscaler],
+    *,
+    scale: int,
+    device: torch.device,
+) -> list[Shot]:
+    """The original, then each method's 8-bit output of `lr`, by title, with PSNR-Y and RMSE against it."""
+    shots = [Shot("original", hr, f"{hr.shape[2]} x {hr.shape[1]} pixels", None)]
+    for title, upscale in methods.items():
+        sr = to_u8(upscale(to_float(lr.unsqueeze(0).to(device)))).cpu()
+        psnr_y_db = metrics.psnr_y(sr, hr.unsqueeze(0), border=scale).item()
+        rmse = metrics.rmse(sr, hr.unsqueeze(0)).item()
+        error = (luma(sr[0]) - luma(hr)).abs().float()
+        # An image that the border leaves nothing of has no PSNR.
+        psnr = "-" if math.isnan(psnr_y_db) else f"{psnr_y_db:.2f} dB"
+        shots.append(Shot(title, sr[0], f"PSNR {psnr}   RMSE {rmse:.4f}", error))
+    return shots
+
+
+def choose_inset(shots: Sequence[Shot], *, width: int, height: int, zoom: int) -> Inset:
+    """Where the last method's squared error is most below that of the method before it (a lone one's: greatest)."""
+    squares = [shot.error.square() for shot in shots if shot.error is not None]
+    gain = squares[-2] - squares[-1] if len(squares) > 1 else squares[0]
+    total = torch.nn.functional.pad(gain.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    windows = (
+        total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    )
+    top, left = divmod(int(windows.argmax()), windows.shape[1])
+    return Inset(left, top, width, height, zoom)
+
+
+def figure(shots: Sequence[Shot], *, footer: str) -> Image.Image:
+    """Each shot whole, its inset below, PSNR and RMSE under it."""
+    inset = _inset_for(shots)
+    columns = []
+    for shot in shots:
+        picture = to_pillow(shot.image_u8)
+        columns.append(_Column(shot.title, shot.scores, (_marked(picture, inset), inset.cut(picture))))
+    return _page(columns, footer=footer)
+
+
+def contact_sheet(shots: Sequence[Shot], *, footer: str) -> Image.Image:
+    """Each shot's inset, and below it the map of its error over the whole image, all on one scale."""
+    inset = _inset_for(shots)
+    errors = [shot.error for shot in shots if shot.error is not None]
+    # The worst of the pixels would leave the map dark: one in two hundred may be off the scale.
+    levels = max(1.0, *(float(np.percentile(error.numpy(), 99.5)) for error in errors))
+    columns = []
+    for shot in shots:
+        picture = to_pillow(shot.image_u8)
+        below = _marked(picture if shot.error is None else _heat(shot.error / levels), inset)
+        columns.append(_Column(shot.title, shot.scores, (inset.cut(picture), below)))
+    return _page(columns, footer=f"{footer}\nerror of the luma, 8-bit levels:", levels=levels)
+
+
+def save_figure(path: Path, picture: Image.Image) -> None:
+    """Write the figure as a whole PNG file."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the figure is a PNG, expected a name that ends in .png")
+    with whole_file(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def _inset_for(shots: Sequence[Shot]) -> Inset:
+    height, width = shots[0].image_u8.shape[-2:]
+    shown_width, _ = _panel_size(width, height)
+    zoom = max(ZOOM, 2 * shown_width // width)
+    return choose_inset(
+        shots,
+        width=min(width, max(1, shown_width // zoom)),
+        height=min(height, max(1, shown_width * 3 // 4 // zoom)),
+        zoom=zoom,
+    )
+
+
+def _panel_size(width: int, height: int) -> tuple[int, int]:
+    """Size of the whole image in the figure: a whole multiple for small ones, reduced for large ones."""
+    longer = max(width, height)
+    if longer > PANEL:
+        return max(1, width * PANEL // longer), max(1, height * PANEL // longer)
+    factor = max(1, round(PANEL / longer))
+    return width * factor, height * factor
+
+
+def _marked(picture: Image.Image, inset: Inset) -> Image.Image:
+    """The whole picture at panel size, the inset's place framed."""
+    size = _panel_size(*picture.size)
+    smaller = size[0] < picture.width
+    shown = picture.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+    factor = size[0] / picture.width
+    left, top = inset.left * factor, inset.top * factor
+    # A frame of at least a few pixels, also where the whole image is reduced to a strip.
+    width, height = max(4.0, inset.width * factor), max(4.0, inset.height * factor)
+    box = (left, top, left + width - 1, top + height - 1)
+    draw = ImageDraw.Draw(shown)
+    draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=(255, 255, 255), width=4)
+    draw.rectangle(box, outline=_MARK, width=2)
+    return shown
+
+
+def _heat(share: Float[Tensor, "h w"]) -> Image.Image:
+    """0 black, through red and yellow, to 1 white."""
+    ramp = torch.stack([share * 3, share * 3 - 1, share * 3 - 2])
+    return to_pillow(to_u8(ramp.clamp(0, 1)))
+
+
+def _page(columns: Sequence[_Column], *, footer: str, levels: float | None = None) -> Image.Image:
+    title_font, font = ImageFont.load_default(size=18), ImageFont.load_default(size=14)
+    text_width = max(int(font.getlength(column.scores)) for column in columns)
+    width = max(text_width, *(picture.width for column in columns for picture in column.pictures))
+    heights = [max(column.pictures[row].height for column in columns) for row in (0, 1)]
+    lines = footer.split("\n")
+    first = _MARGIN + 26
+    second = first + heights[0] + 34
+    page = Image.new(
+        "RGB",
+        (
+            2 * _MARGIN + len(columns) * width + (len(columns) - 1) * _GAP,
+            second + heights[1] + _GAP + 22 * len(lines) + _MARGIN,
+        ),
+        (255, 255, 255),
+    )
+    draw = ImageDraw.Draw(page)
+    for i, column in enumerate(columns):
+        left = _MARGIN + i * (width + _GAP)
+        draw.text((left, _MARGIN - 6), column.title, font=title_font, fill=_INK)
+        page.paste(column.pictures[0], (left, first))
+        draw.text((left, first + heights[0] + 6), column.scores, font=font, fill=_SOFT)
+        page.paste(column.pictures[1], (left, second))
+    bottom = second + heights[1] + _GAP
+    for i, line in enumerate(lines):
+        draw.text((_MARGIN, bottom + 22 * i), line, font=font, fill=_SOFT)
+    if levels is not None:
+        left = _MARGIN + int(font.getlength(lines[-1])) + 10
+        _scale_bar(page, left, bottom + 22 * (len(lines) - 1) + 2, levels=levels, font=font)
+    return page
+
+
+def _scale_bar(
+    page: Image.Image,
+    left: int,
+    top: int,
+    *,
+    levels: float,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    draw = ImageDraw.Draw(page)
+    draw.text((left, top - 2), "0", font=font, fill=_SOFT)
+    bar = _heat(torch.linspace(0, 1, 180).repeat(_BAR, 1))
+    page.paste(bar, (left + 16, top))
+    draw.text((left + 16 + bar.width + 8, top - 2), f"{levels:.0f} and more", font=font, fill=_SOFT)

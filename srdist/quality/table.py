@@ -1,0 +1,251 @@
+"""The quality table: a set and a network in; means and single images beside the plain resamplings out, as text, Markdown, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from srdist.images.kernels import Kernel
+from srdist.machine import ranks
+from srdist.machine.errors import UserError, WorkError
+from srdist.networks.weightfile import load_weights
+from srdist.quality.scores import (
+    EQUAL_DB,
+    ImageScore,
+    Scores,
+    Upscaler,
+    baselines,
+    choose_kernel,
+    common_scale,
+    mean_scores,
+    network,
+    score_batch,
+)
+from srdist.quality.testset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
+
+Say = Callable[[str], None]
+Item = NamedPair | Failure
+Row = tuple[str, Mapping[str, ImageScore]]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTable:
+    """What an evaluation found: `rows` by image name, `scores` by method, and the images that it could not use."""
+
+    protocol: Mapping[str, Any]
+    scores: Mapping[str, Scores]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+
+
+def evaluate(
+    weights: str | None,
+    hr: str,
+    *,
+    lr: Path | None,
+    split: str | None,
+    scale: int | None,
+    kernel: Kernel | None,
+    device: torch.device,
+    warn: Say,
+) -> QualityTable:
+    """The table of a set, shared out over the ranks; the same on every rank; a collective.
+
+    Args:
+        weights: what `load_weights` takes; None: the resamplings only, at `scale`.
+        hr: folder of images, or folder or URL of packed shards.
+        lr: folder of LR images; None: they are made of HR.
+        split: of packed shards; None: test.
+        kernel: that makes LR; None: the one that the weights were trained for.
+        warn: is told what the user should know.
+
+    Raises:
+        UserError: weights, folders or options that do not fit each other.
+        WorkError: not one image could be scored, or an output is not finite.
+    """
+    _check_call(hr, lr=lr, split=split, kernel=kernel)
+    model, info = load_weights(weights) if weights is not None else (None, None)
+    scale = common_scale({str(weights): model.config.scale} if model is not None else {}, asked=scale)
+    trained_for = info.kernel if info is not None else None
+    made_by = None
+    if lr is None:
+        made_by = choose_kernel(kernel, {str(weights): trained_for} if trained_for else {}, warn=warn)
+    methods = baselines(scale=scale)
+    if model is not None:
+        methods["srdist"] = network(model.to(device))
+    rank, world = ranks.rank(), ranks.world()
+    total: int
+    pairs: Iterator[Item]
+    if is_packed(hr):
+        assert made_by is not None
+        split = split or "test"
+        # One by one on the CPU, where a batch is not faster, and where so the ranks' number cannot change a bit.
+        batch = 1 if device.type == "cpu" else 16
+        total, pairs = shard_pairs(
+            hr, split, scale=scale, kernel=made_by, rank=rank, world=world, batch=batch
+        )
+    else:
+        total, pairs = folder_pairs(Path(hr), lr, scale=scale, kernel=made_by, rank=rank, world=world)
+    protocol = {
+        "weights": weights,
+        "trained_for_kernel": trained_for,
+        "hr": f"{hr}, split {split}" if split else hr,
+        "lr": str(lr) if lr else f"made from HR by {made_by}, 8 bit",
+        "kernel": made_by,
+    }
+    shown = _with_progress(pairs, total=total)
+    return tabulate(methods, shown, scale=scale, device=device, protocol=protocol)
+
+
+def _check_call(hr: str, *, lr: Path | None, split: str | None, kernel: Kernel | None) -> None:
+    if is_packed(hr):
+        if lr is not None:
+            raise UserError(f"--lr {lr}: {hr} is a packed set, of which LR is made: leave --lr out")
+    elif split is not None:
+        raise UserError(f"--split {split}: {hr} is no packed set (it has no manifest.json)")
+    if lr is not None and kernel is not None:
+        raise UserError(f"--kernel {kernel} makes LR from HR, but --lr {lr} gives LR images: leave one out")
+
+
+def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:
+    """Hand `pairs` through; on a terminal the first rank shows how far its own part is."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (ranks.is_main() and sys.stderr.isatty())
+    with Progress("evaluate", *columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("evaluate", total=total)
+        for pair in pairs:
+            yield pair
+            bar.advance(task, len(pair.names) if isinstance(pair, NamedPair) else 1)
+
+
+def tabulate(
+    methods: Mapping[str, Upscaler],
+    pairs: Iterable[Item],
+    *,
+    scale: int,
+    device: torch.device,
+    protocol: Mapping[str, Any],
+) -> QualityTable:
+    """Score this rank's `pairs` and join those of all ranks; the same table on every rank; a collective.
+
+    Args:
+        protocol: what the caller knows of the LR images and the weights; the measures' own part is added.
+
+    Raises:
+        WorkError: not one image could be scored, or a method's output is not finite.
+    """
+    found: list[Row | Failure] = []
+    for pair in pairs:
+        if isinstance(pair, Failure):
+            found.append(pair)
+        else:
+            found += zip(pair.names, score_batch(methods, pair, scale=scale, device=device), strict=True)
+    everything = ranks.gather_items(found)
+    failures = sorted((item for item in everything if isinstance(item, Failure)), key=lambda item: item.name)
+    rows = sorted((item for item in everything if not isinstance(item, Failure)), key=lambda item: item[0])
+    if not rows:
+        first = f", the first: {failures[0].name}: {failures[0].reason}" if failures else ""
+        raise WorkError(f"none of {len(failures)} images could be evaluated{first}")
+    scores = mean_scores(methods, [row for _, row in rows])
+    return QualityTable(
+        {**protocol, **_measures(scale), **_exceptions(rows)}, scores, tuple(rows), tuple(failures)
+    )
+
+
+def _measures(scale: int) -> dict[str, Any]:
+    return {
+        "scale": scale,
+        "border": scale,
+        "luma": "BT.601, 16..235, of 8-bit RGB",
+        "rounding": "outputs clamped and rounded to 8 bit",
+        "ssim": "11x11 Gaussian, sigma 1.5, K1 0.01, K2 0.03, valid region",
+        "rmse": "RGB in [0, 1], no border",
+        "mean": f"over images; a PSNR above {EQUAL_DB:g} dB (infinite: image equal to HR) counts as {EQUAL_DB:g} dB",
+    }
+
+
+def _exceptions(rows: Iterable[Row]) -> dict[str, int]:
+    """How many images the means treat apart; a count of none is left out."""
+    equal = without_psnr = without_ssim = 0
+    for _, scores in rows:
+        equal += any(math.isinf(score.psnr_y_db) for score in scores.values())
+        without_psnr += any(math.isnan(score.psnr_y_db) for score in scores.values())
+        without_ssim += any(math.isnan(score.ssim_y) for score in scores.values())
+    counts = {
+        "images_equal_to_hr": equal,
+        "images_too_small_for_psnr_y": without_psnr,
+        "images_too_small_for_ssim_y": without_ssim,
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def as_json(table: QualityTable) -> dict[str, Any]:
+    """The object of `srdist evaluate --json`; a mean that does not exist is null."""
+    methods = {
+        name: {
+            "psnr_y_db": _known(scores.psnr_y_db),
+            "ssim_y": _known(scores.ssim_y),
+            "rmse": _known(scores.rmse),
+        }
+        for name, scores in table.scores.items()
+    }
+    return {"images": len(table.rows), "protocol": dict(table.protocol), "methods": methods}
+
+
+def as_csv(table: QualityTable) -> str:
+    """One line for each image and method; PSNR `inf` for an image equal to HR, empty where a measure does not exist."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "method", "psnr_y_db", "ssim_y", "rmse"])
+    for image, scores in table.rows:
+        for method, score in scores.items():
+            values = (score.psnr_y_db, score.ssim_y, score.rmse)
+            writer.writerow(
+                [image, method, *("" if math.isnan(value) else f"{value:.6f}" for value in values)]
+            )
+    return text.getvalue()
+
+
+def as_text(table: QualityTable) -> str:
+    """Aligned columns for a terminal, and the protocol below."""
+    cells = [("", "PSNR-Y dB", "SSIM-Y", "RMSE"), *_cells(table)]
+    lines = [f"{name:<10}{psnr:>11}{ssim:>9}{rmse:>9}" for name, psnr, ssim, rmse in cells]
+    return "\n".join([*lines, "", *_protocol_lines(table)])
+
+
+def as_markdown(table: QualityTable) -> str:
+    """A Markdown table, and the protocol below."""
+    cells = [("method", "PSNR-Y dB", "SSIM-Y", "RMSE"), ("---", "---:", "---:", "---:"), *_cells(table)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([*lines, "", *(f"- {line}" for line in _protocol_lines(table))])
+
+
+def _cells(table: QualityTable) -> list[tuple[str, str, str, str]]:
+    def cell(value: float, digits: int) -> str:
+        return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+    return [
+        (name, cell(scores.psnr_y_db, 2), cell(scores.ssim_y, 4), cell(scores.rmse, 4))
+        for name, scores in table.scores.items()
+    ]
+
+
+def _protocol_lines(table: QualityTable) -> list[str]:
+    named = [
+        f"{name.replace('_', ' ')}: {value}" for name, value in table.protocol.items() if value is not None
+    ]
+    return [f"images: {len(table.rows)}", *named]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

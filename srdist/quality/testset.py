@@ -1,0 +1,164 @@
+"""What a network is evaluated on: a folder of HR images, HR and LR folders, or packed shards in; named LR, HR pairs out.
+
+Apart from the scoring because only this file knows where pairs come from. Images that cannot be used come out as
+a `Failure`, in their place; the others go on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from srdist.images.decode import UnreadableImageError, decode_rgb
+from srdist.images.folder import Walk
+from srdist.images.kernels import Kernel
+from srdist.images.pixels import mod_crop
+from srdist.images.resize import resize_u8
+from srdist.machine.errors import UserError
+from srdist.shards.reader import ShardIndex
+from srdist.stream.pairs import eval_stream
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPair:
+    """A batch of LR and HR images, and what they are called."""
+
+    names: tuple[str, ...]
+    lr: UInt8[Tensor, "n 3 h w"]
+    hr: UInt8[Tensor, "n 3 H W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairFile:
+    """One HR file, its name in the table, and the LR file that belongs to it (None: LR is made)."""
+
+    name: str
+    hr: Path
+    lr: Path | None
+
+
+def find_images(place: Path) -> dict[str, Path]:
+    """The image files in a folder and all below it, or the one file, by their path in it, sorted.
+
+    Raises:
+        UserError: no such folder, no image in it, or a folder below it that cannot be listed.
+    """
+    if not place.exists():
+        raise UserError(f"{place}: no such folder")
+    # A link back to a folder above it shows images that are listed already.
+    walk = Walk(place)
+    found = {file.path: walk.folder / file.path for file in walk}
+    for path, reason in walk.unreadable:
+        raise UserError(f"{place / path}: {reason}")
+    return found
+
+
+def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:
+    """Which files belong together: LR files by the HR file's relative path, else by name up to x2, _LR, _HR and the suffix.
+
+    Raises:
+        UserError: a folder without images, or two LR files that an HR image could mean.
+    """
+    hr_files = find_images(hr)
+    if lr is None:
+        return [PairFile(name, path, None) for name, path in hr_files.items()], []
+    lr_files = find_images(lr)
+    by_stem: dict[str, list[Path]] = {}
+    for name, path in lr_files.items():
+        by_stem.setdefault(_bare(name, scale), []).append(path)
+    pairs, failures = [], []
+    for name, path in hr_files.items():
+        candidates = [lr_files[name]] if name in lr_files else by_stem.get(_bare(name, scale), [])
+        if len(candidates) > 1:
+            raise UserError(f"{path}: two LR images fit it: {candidates[0]} and {candidates[1]}")
+        if candidates:
+            pairs.append(PairFile(name, path, candidates[0]))
+        else:
+            failures.append(Failure(name, f"no LR image of this name in {lr}"))
+    return pairs, failures
+
+
+def _bare(name: str, scale: int) -> str:
+    """The relative path without what test sets append: babyx2.png, 0001x2.png, img_001_SRF_2_LR.png."""
+    relative = PurePosixPath(name)
+    stem = re.sub(r"[_-](?:HR|LR|GT)$", "", relative.stem, flags=re.IGNORECASE)
+    stem = re.sub(rf"(?:[_-]?x{scale}|_SRF_{scale})$", "", stem, flags=re.IGNORECASE)
+    return str(relative.parent / stem)
+
+
+def is_packed(place: str) -> bool:
+    """Whether `place` is a set of shards (or an fsspec URL, which only such a set can be)."""
+    return "://" in place or Path(place, "manifest.json").is_file()
+
+
+def shard_pairs(
+    folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
+) -> tuple[int, Iterator[NamedPair]]:
+    """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
+
+    The pixels of a batch hold until the next one is asked for.
+    """
+    index = ShardIndex.open(folder, split)
+    stream = eval_stream(index, scale=scale, kernel=kernel, rank=rank, world=world, batch=batch, workers=1)
+    pairs = (NamedPair(tuple(index.key(int(i)) for i in pair.ids), pair.lr, pair.hr) for pair in stream)
+    return len(range(rank, len(index), world)), pairs
+
+
+def folder_pairs(
+    hr: Path, lr: Path | None, *, scale: int, kernel: Kernel | None, rank: int, world: int
+) -> tuple[int, Iterator[NamedPair | Failure]]:
+    """This rank's part of the image files under `hr`: how many, and each as a batch of one or as a failure."""
+    files, failures = plan_pairs(hr, lr, scale=scale)
+    mine = files[rank::world]
+    missing = failures if rank == 0 else []
+    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, kernel=kernel))
+
+
+def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> Iterator[NamedPair | Failure]:
+    """Decode each pair; HR is cropped to a multiple of `scale`, and where there is no LR file `kernel` makes LR."""
+    for file in files:
+        try:
+            yield read_pair(file, scale=scale, kernel=kernel)
+        except (UnreadableImageError, OSError) as error:
+            yield Failure(
+                file.name, error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            )
+
+
+def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
+    """Decode one pair; the errors name the LR file, not the HR file, which the caller knows."""
+    whole = decode_rgb(file.hr.read_bytes()).unsqueeze(0)
+    hr = mod_crop(whole, scale)
+    height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
+    if not (height and width):
+        raise UnreadableImageError(f"{_size(whole)} pixels, smaller than the scale {scale}")
+    if file.lr is None:
+        assert kernel is not None
+        return NamedPair((file.name,), resize_u8(hr, height=height, width=width, kernel=kernel), hr)
+    try:
+        lr = decode_rgb(file.lr.read_bytes()).unsqueeze(0)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"LR image {file.lr}: {error}") from error
+    if lr.shape[-2:] != (height, width):
+        raise UnreadableImageError(
+            f"LR image {file.lr} has {_size(lr)} pixels, expected {width}x{height} (HR {_size(whole)} at scale {scale})"
+        )
+    return NamedPair((file.name,), lr, hr)
+
+
+def _size(image: Tensor) -> str:
+    return f"{image.shape[-1]}x{image.shape[-2]}"

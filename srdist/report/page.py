@@ -1,0 +1,209 @@
+"""A run as one HTML file that needs nothing else: curves, samples to compare, scores, sessions, config."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from srdist import __version__
+from srdist.config import describe
+from srdist.machine.files import write_bytes
+from srdist.report import charts
+from srdist.report import samples as samplesection
+from srdist.report.charts import Chart, Series
+from srdist.report.record import Row, RunRecord, number_of, read_run
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run folder, by default as report.html in it; the same log gives the same file.
+
+    Raises:
+        UserError: no run folder, or a damaged one.
+    """
+    record = read_run(run)
+    path = out or run / "report.html"
+    write_bytes(path, page(record).encode())
+    return path
+
+
+def page(record: RunRecord) -> str:
+    """The whole HTML text."""
+    body = [
+        f"<h1>{escape(record.name)}</h1><p>{escape(_status(record))}</p>",
+        _cards(record),
+        "<h2>Quality</h2>",
+        _quality(record),
+        '<h2>Curves</h2><div class="charts">',
+        *(charts.figure(chart) for chart in _charts(record)),
+        "</div>",
+        *samplesection.section(record.samples, scale=record.config.model.scale),
+        "<h2>Sessions</h2>",
+        _sessions(record),
+        "<h2>Config</h2>",
+        _config(record),
+        f"<p>srdist {__version__}. PSNR-Y and SSIM-Y: luma of 8-bit images, border of {record.config.model.scale} pixels; "
+        "RMSE: RGB in [0, 1]; means over the validation images.</p>",
+    ]
+    package = files("srdist.report")
+    style, script = (package.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(record.name)} - srdist</title><link rel="icon" href="data:,">'
+        f"<style>{style}</style></head>\n<body><main>\n"
+        + "\n".join(body)
+        + f"\n</main>\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _status(record: RunRecord) -> str:
+    steps, last = record.config.train.steps, record.sessions[-1]
+    state = last.end or "the log does not say how it ended: it runs, or was killed"
+    return f"Step {record.last_step:,} of {steps:,}; {state}."
+
+
+def _cards(record: RunRecord) -> str:
+    cards = []
+    if record.best is not None:
+        best, bicubic = number_of(record.best, "psnr_y_db"), number_of(record.best, "bicubic_psnr_y_db")
+        cards += [
+            (f"{best:.2f} dB", f"best PSNR-Y, at step {record.best['step']:,}"),
+            (f"{best - bicubic:+.2f} dB", f"over bicubic ({bicubic:.2f} dB)"),
+        ]
+    rates = _values(record.train, "images_per_s")
+    if rates:
+        cards += [
+            (f"{statistics.median(rates):,.0f}", "images a second, median"),
+            (
+                f"{statistics.median(_values(record.train, 'data_wait_share')):.1%}",
+                "of the time waiting for data",
+            ),
+            (f"{max(_values(record.train, 'memory_mb')):,.0f} MB", "memory at most, first rank"),
+        ]
+    if record.train_seconds is not None:
+        cards.append((_duration(record.train_seconds), "of training"))
+    cards.append((str(len(record.sessions) - 1), "resumptions"))
+    if record.refused:
+        cards.append((str(len(record.refused)), "steps left out, not finite"))
+    bad = max([0.0, *_values(record.train, "bad_samples")])
+    if bad:
+        cards.append((f"{bad:.0f}", "damaged samples left out"))
+    inner = "".join(
+        f'<div class="card"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in cards
+    )
+    return f'<div class="cards">{inner}</div>'
+
+
+def _quality(record: RunRecord) -> str:
+    if record.best is None:
+        return "<p>No validation yet.</p>"
+    rows = [("bicubic", record.best, "bicubic_")]
+    rows.append((f"srdist, best (step {record.best['step']:,})", record.best, ""))
+    if record.val[-1]["step"] != record.best["step"]:
+        rows.append((f"srdist, last (step {record.val[-1]['step']:,})", record.val[-1], ""))
+    cells = [
+        (name, *(f"{number_of(row, prefix + key):.{digits}f}" for key, digits in _SCORES))
+        for name, row, prefix in rows
+    ]
+    return _table(["", "PSNR-Y, dB", "SSIM-Y", "RMSE"], cells) + (
+        f"<p>{record.best['images']:,} images of {escape(record.config.data.shards)}, "
+        f"split {escape(record.config.data.val_split)}.</p>"
+    )
+
+
+_SCORES = (("psnr_y_db", 2), ("ssim_y", 4), ("rmse", 4))
+
+
+def _charts(record: RunRecord) -> list[Chart]:
+    marks = tuple(
+        (float(session.first_step), f"resumed at step {session.first_step:,}")
+        for session in record.sessions[1:]
+    )
+
+    def beside_bicubic(title: str, name: str) -> Chart:
+        network = Series("srdist", _points(record.val, name), "network")
+        bicubic = Series("bicubic", _points(record.val, f"bicubic_{name}"), "bicubic")
+        return Chart(title, (network, bicubic), record.last_step, marks=marks)
+
+    def alone(title: str, name: str, *, log: bool = False) -> Chart:
+        return Chart(
+            title, (Series(title, _points(record.train, name), "plain"),), record.last_step, log, marks
+        )
+
+    return [
+        beside_bicubic("PSNR-Y of validation, dB", "psnr_y_db"),
+        beside_bicubic("SSIM-Y of validation", "ssim_y"),
+        alone(f"Loss ({record.config.train.loss})", "loss", log=True),
+        alone("Learning rate", "learning_rate"),
+        alone("Gradient norm", "grad_norm", log=True),
+        alone("Images a second, all ranks", "images_per_s"),
+        alone("Share of time waiting for data", "data_wait_share"),
+        alone("Memory of the first rank, MB", "memory_mb"),
+    ]
+
+
+def _sessions(record: RunRecord) -> str:
+    cells = []
+    for session in record.sessions:
+        row = session.opened
+        changed = ", ".join(f"{name}: {old} to {new}" for name, (old, new) in row.get("changed", {}).items())
+        cells.append(
+            (
+                f"{session.first_step:,} to {session.last_step:,}",
+                row["kind"],
+                f"{row.get('world')} x {row.get('device_name') or row.get('device')}",
+                f"{row.get('rank_batch')} x {row.get('accumulation')}",
+                ", ".join(
+                    f"{name} {row[name]}"
+                    for name in ("srdist", "torch", "accelerate", "python")
+                    if name in row
+                ),
+                str(row.get("system", "")),
+                changed or "-",
+                session.end or "not noted",
+            )
+        )
+    heads = ["steps", "", "ranks", "batch x accumulation", "versions", "system", "changed", "end"]
+    first = record.sessions[0].opened
+    facts = [f"{first[name]:,} {label}" for name, label in _FACTS if name in first]
+    facts += [f"manifest {first['manifest_id']}"] if "manifest_id" in first else []
+    return _table(heads, cells, numbers=False) + f"<p>{escape(', '.join(facts))}</p>"
+
+
+_FACTS = (("parameters", "parameters"), ("train_samples", "training images"))
+
+
+def _config(record: RunRecord) -> str:
+    cells = list(describe(record.config))
+    table = _table(["field", "value", "meaning"], cells, numbers=False)
+    return f"<details open><summary>{len(cells)} fields</summary>{table}</details>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    style = ' class="n"' if numbers else ""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        inner = "".join(f"<{tag}{style if i else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells))
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f'<div class="wide"><table><thead>{line("th", heads)}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _points(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:
+    pairs = ((float(row["step"]), number_of(row, name)) for row in rows)
+    return tuple((step, value) for step, value in pairs if math.isfinite(value))
+
+
+def _values(rows: Iterable[Row], name: str) -> list[float]:
+    return [value for _, value in _points(rows, name)]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,112 @@
+"""A run's folder: one process group at a time, and what may change between a run and its resumption."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from srdist.config import Config
+from srdist.machine.errors import UserError
+from srdist.machine.files import write_bytes, write_json
+
+_PATIENCE_S = 5.0
+"""A run that was just stopped is still saving: the next one waits this long for the folder."""
+
+FROZEN = (
+    "model.*",
+    "data.train_split",
+    "data.hr_patch",
+    "data.kernel",
+    "data.flips",
+    "data.order",
+    "data.window_shards",
+    "train.seed",
+    "train.global_batch",
+    "train.loss",
+    "train.ema_decay",
+)
+"""Fields that make the run what it is: a resumption that changes one is refused."""
+
+
+def lock(run: Path) -> IO[str]:
+    """Hold the run folder until the returned file is closed or this process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be made.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    file = (run / ".lock").open("a+")
+    end = time.monotonic() + _PATIENCE_S
+    while not _try_lock(file):
+        if time.monotonic() > end:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:
+    """The fields in which a resumption's config differs, as {field: [old, new]}.
+
+    Raises:
+        UserError: a frozen field differs.
+    """
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    found: dict[str, list[Any]] = {}
+    for section, fields in after.items():
+        for field, value in fields.items():
+            if before[section][field] != value:
+                name = f"{section}.{field}"
+                if name in FROZEN or f"{section}.*" in FROZEN:
+                    raise UserError(
+                        f"{name}: the run in {source} has {before[section][field]!r}, found {value!r}; "
+                        "this field cannot change on resume: choose another --run for a new training"
+                    )
+                found[name] = [before[section][field], value]
+    return found
+
+
+def check_manifest(found: str, *, trained: str, source: Path) -> None:
+    """Refuse to go on with other images than the run was trained on."""
+    if found != trained:
+        raise UserError(
+            f"data.shards: manifest_id {found[:12]} differs from {trained[:12]}, which the run in {source} was trained "
+            "on; pack the same images again, or choose another --run"
+        )
+
+
+def mark_stopped(run: Path, *, reason: str, step: int) -> None:
+    """Leave STOPPED, for scripts that cannot see our exit code through a launcher; take the STOP file away."""
+    write_json(run / "STOPPED", {"reason": reason, "step": step})
+    (run / "STOP").unlink(missing_ok=True)
+
+
+def wandb_id(run: Path, *, candidate: str) -> str:
+    """The run's W&B id: the one in wandb_id.txt, else `candidate`, which is written there."""
+    path = run / "wandb_id.txt"
+    if path.is_file() and (known := path.read_text().strip()):
+        return known
+    write_bytes(path, f"{candidate}\n".encode())
+    return candidate
+
+
+def clear_stopped(run: Path) -> None:
+    """Take STOPPED and a forgotten STOP away: the run goes on."""
+    for name in ("STOPPED", "STOP"):
+        (run / name).unlink(missing_ok=True)

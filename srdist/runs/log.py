@@ -1,0 +1,117 @@
+"""What a run tells: a line on the console, a row in metrics.jsonl, a picture in samples/, and the same in W&B.
+
+metrics.jsonl holds one JSON object a line, each with `step` (optimizer steps done) and `kind`:
+- start, resume: world, batch, device, versions, what changed in the config;
+- train: loss (mean over the steps since the last such row), loss_last, learning_rate, grad_norm, images_per_s,
+  data_wait_share, memory_mb, refused_steps and bad_samples so far;
+- refused: a step whose loss or gradient was not finite, and the keys of its samples;
+- val: psnr_y_db, ssim_y, rmse of the network and bicubic_psnr_y_db, bicubic_ssim_y, bicubic_rmse beside it, images;
+- stop, done: why, and the seconds trained.
+Rows of steps that a killed run had logged after its last checkpoint are removed when it resumes there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from srdist.machine.files import named_in_errors, whole_file, write_bytes
+from srdist.quality.grid import save_grid
+from srdist.runs.wandb_run import WandbRun
+
+Value = float | int | str | bool | None | dict[str, Any] | list[Any]
+
+
+class RunLog:
+    """The log of one run; on ranks other than the first it does nothing.
+
+    Args:
+        run: the run folder.
+        main: whether this rank writes.
+        quiet: no console lines but warnings.
+    """
+
+    def __init__(self, run: Path, *, main: bool, quiet: bool) -> None:
+        self.run = run
+        self.main = main
+        self.quiet = quiet
+        self.wandb: WandbRun | None = None
+
+    def say(self, line: str) -> None:
+        """Print one line on the console."""
+        if self.main and not self.quiet:
+            print(line, flush=True)
+
+    def warn(self, line: str) -> None:
+        """Print one line on stderr, under --quiet too."""
+        if self.main:
+            print(f"srdist: warning: {line}", file=sys.stderr, flush=True)
+
+    def forget_after(self, step: int) -> None:
+        """Remove rows and pictures of later steps: the run goes on from `step`."""
+        for name in ("metrics.jsonl", "bad_samples.jsonl"):
+            path = self.run / name
+            if path.is_file():
+                kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+                write_bytes(path, "".join(kept).encode())
+        for picture in (self.run / "samples").glob("step-*.png"):
+            if int(picture.stem.removeprefix("step-")) > step:
+                picture.unlink()
+
+    def row(self, kind: str, step: int, **values: Value) -> None:
+        """Write one row; numbers of train and val rows go to W&B too (val's as `val/NAME`)."""
+        if not self.main:
+            return
+        row = {"step": step, "kind": kind, **{name: _plain(value) for name, value in values.items()}}
+        _append(self.run / "metrics.jsonl", [row])
+        if self.wandb is not None and kind in ("train", "val"):
+            prefix = "val/" if kind == "val" else ""
+            self.wandb.row(step, _numbers(values, prefix))
+
+    def bad_samples(self, step: int, samples: list[dict[str, Any]]) -> None:
+        """List damaged samples, met in the batch of `step`, in bad_samples.jsonl."""
+        _append(self.run / "bad_samples.jsonl", [{"step": step, **sample} for sample in samples])
+
+    def picture(self, step: int, image: Image.Image) -> None:
+        """Save one sample grid as samples/step-XXXXXXXX.png."""
+        if not self.main:
+            return
+        path = self.run / "samples" / f"step-{step:08d}.png"
+        with whole_file(path) as temporary:
+            save_grid(temporary, image)
+        if self.wandb is not None:
+            self.wandb.picture(step, path)
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        if self.wandb is not None:
+            self.wandb.close()
+            self.wandb = None
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with named_in_errors(path), path.open("a") as file:
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+def _numbers(values: Mapping[str, Value], prefix: str) -> dict[str, float]:
+    return {prefix + name: value for name, value in values.items() if isinstance(value, (int, float))}
+
+
+def _plain(value: Value) -> Value:
+    """JSON has no NaN or infinity: they stand as words."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step_of(line: str) -> float:
+    """The step of a row; a torn last line of a killed run is after every step."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,285 @@
+"""A packed set for reading: manifest and memory-mapped index in, one sample's checked bytes out.
+
+Apart from packing, because training needs only this: it never parses a tar. A sample is read by one pread at the
+place the index gives and must fit its crc32, so a damaged, cut or swapped tar cannot hand over wrong bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from srdist.images.decode import UnreadableImageError, decode_into
+from srdist.machine.errors import UserError, WorkError
+from srdist.shards.manifest import MANIFEST, Manifest, SplitEntry, parse_manifest
+from srdist.shards.remote import Place
+
+INDEX_FIELDS = [
+    ("shard", "<u4"),
+    ("offset", "<u8"),
+    ("size", "<u4"),
+    ("crc32", "<u4"),
+    ("height", "<u2"),
+    ("width", "<u2"),
+]
+MAX_SIDE = 65535
+MAX_BYTES = (1 << 32) - 1
+_HASHED_INDEX_BYTES = 64 << 20
+_OPEN_FILES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that cannot be used: where it lies and why."""
+
+    shard: str
+    key: str
+    offset: int
+    sample_id: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}: sample {self.key} at offset {self.offset}: {self.reason}"
+
+
+class BadSampleError(WorkError):
+    """A damaged sample; `bad` says where it lies and why."""
+
+    def __init__(self, bad: BadSample) -> None:
+        super().__init__(bad)
+        self.bad = bad
+
+
+def index_dtype(longest_key: int) -> np.dtype[Any]:
+    """One sample's record, packed: 24 bytes and its key, UTF-8 padded with zero bytes."""
+    return np.dtype([*INDEX_FIELDS, ("key", f"S{max(1, longest_key)}")])
+
+
+class ShardIndex:
+    """One split of a packed set. Cheap to open, to fork and to pickle: the index stays on disk, memory-mapped."""
+
+    def __init__(self, place: Place, split: str, manifest: Manifest) -> None:
+        """Use `ShardIndex.open`."""
+        self.place = place
+        self.folder = place.name
+        self.split = split
+        self.manifest_id = manifest.manifest_id
+        self.entry = manifest.splits[split]
+        self._rows = _map_index(place, self.entry)
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    @classmethod
+    def open(cls, folder: str, split: str) -> ShardIndex:
+        """Open a split of the set in a folder (or at an fsspec URL).
+
+        Raises:
+            UserError: not packed (the message says what to type), no such split, a damaged manifest or index.
+        """
+        place = Place(folder)
+        manifest = read_manifest(place)
+        if split not in manifest.splits:
+            held = ", ".join(f"{name} ({entry.samples})" for name, entry in manifest.splits.items())
+            raise UserError(f"{folder}: no split {split!r}: the set has {held or 'no samples'}")
+        return cls(place.of_manifest(manifest.manifest_id), split, manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.folder, self.split, self.manifest_id)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels if all images are of one size."""
+        (low_h, high_h), (low_w, high_w) = self.entry.heights, self.entry.widths
+        return (low_h, low_w) if (low_h, low_w) == (high_h, high_w) else None
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """The smallest (height, width) of the split, each on its own."""
+        return self.entry.heights[0], self.entry.widths[0]
+
+    @property
+    def ids_hash(self) -> str:
+        """The order-free hash of all ids, as the manifest states it."""
+        return self.entry.ids_hash
+
+    @property
+    def shard_samples(self) -> list[int]:
+        """Samples of each shard."""
+        return [shard.samples for shard in self.entry.shards]
+
+    def __len__(self) -> int:
+        return self.entry.samples
+
+    def key(self, sample_id: int) -> str:
+        """The key under which the tar holds a sample."""
+        key: bytes = self._rows[sample_id]["key"]
+        return key.decode()
+
+    def sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n 2"]:
+        """(height, width) of samples, in pixels."""
+        rows = self._rows[ids]
+        return np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
+
+    def data_sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Bytes of samples."""
+        sizes: np.ndarray[Any, np.dtype[np.int64]] = self._rows["size"][ids].astype(np.int64)
+        return sizes
+
+    def read(self, sample_id: int) -> bytes:
+        """A sample's bytes, as they were packed.
+
+        Raises:
+            BadSampleError: the shard ends before the sample does, or the bytes do not fit the crc32.
+            WorkError: the shard cannot be opened or read.
+        """
+        shard, offset, size, crc32 = self._rows[sample_id].tolist()[:4]
+        file = self._file(shard)
+        try:
+            data = os.pread(file, size, offset)
+            while 0 < len(data) < size and (more := os.pread(file, size - len(data), offset + len(data))):
+                data += more
+        except OSError as error:
+            raise WorkError(
+                f"{self.shard_path(shard)}: cannot be read at offset {offset}: {error.strerror}"
+            ) from error
+        if len(data) != size:
+            end = os.fstat(file).st_size
+            raise BadSampleError(
+                self.bad(sample_id, f"the shard ends at {end}, {offset + size - end} bytes short")
+            )
+        if zlib.crc32(data) != crc32:
+            raise BadSampleError(
+                self.bad(sample_id, f"its {size} bytes have crc32 {zlib.crc32(data):08x}, not {crc32:08x}")
+            )
+        return data
+
+    def bad(self, sample_id: int, reason: str) -> BadSample:
+        """A record of a sample that cannot be used."""
+        row = self._rows[sample_id]
+        shard = str(self.shard_path(int(row["shard"])))
+        return BadSample(shard, self.key(sample_id), int(row["offset"]), int(sample_id), reason)
+
+    def shard_path(self, shard: int) -> str:
+        """Where a shard lies, for messages."""
+        return self.place.path_of(self.entry.shards[shard].file)
+
+    def close(self) -> None:
+        """Close the shards that are open; they open again when they are read."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_files"):
+            self.close()
+
+    def _file(self, shard: int) -> int:
+        # pread has no file position, so a descriptor opened before a fork serves parent and children alike.
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        entry = self.entry.shards[shard]
+        try:
+            file = self.place.open(entry.file, sha256=entry.sha256)
+        except OSError as error:
+            raise WorkError(
+                f"{self.shard_path(shard)}: a shard of the set cannot be opened: {error.strerror}: "
+                "pack the set again, or fetch the file"
+            ) from error
+        self._files[shard] = file
+        if len(self._files) > _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        return file
+
+
+def read_into(index: ShardIndex, sample_id: int, out_u8: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
+    """Read and decode one sample; what is wrong with it, if it cannot be used."""
+    try:
+        decode_into(index.read(sample_id), out_u8)
+    except BadSampleError as error:
+        return error.bad
+    except UnreadableImageError as error:
+        return index.bad(sample_id, str(error))
+    return None
+
+
+def read_manifest(place: Place) -> Manifest:
+    """The manifest of a set; where there is none, a UserError that says what to type."""
+    data = place.read(MANIFEST)
+    if data is None:
+        raise UserError(_not_packed(place.name))
+    return parse_manifest(data, source=place.path_of(MANIFEST))
+
+
+def _reopen(folder: str, split: str, manifest_id: str) -> ShardIndex:
+    index = ShardIndex.open(folder, split)
+    if index.manifest_id != manifest_id:
+        raise WorkError(f"{folder}: the set was packed anew while it was in use")
+    return index
+
+
+def _map_index(place: Place, entry: SplitEntry) -> np.ndarray[Any, np.dtype[Any]]:
+    shown = place.path_of(entry.index.file)
+    advice = f"`srdist shards index {place.name}` makes it anew"
+    path = place.local(entry.index.file, sha256=entry.index.sha256)
+    try:
+        size = path.stat().st_size
+        if size != entry.index.bytes:
+            raise UserError(f"{shown}: {size} bytes, the manifest says {entry.index.bytes}: {advice}")
+        if size <= _HASHED_INDEX_BYTES and sha256_of(path) != entry.index.sha256:
+            raise UserError(f"{shown}: not the index that the manifest names (sha256 differs): {advice}")
+        rows: np.ndarray[Any, np.dtype[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{shown}: no such file: {advice}") from error
+    except (ValueError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{shown}: not an index: {error}: {advice}") from error
+    names = tuple(name for name, _ in INDEX_FIELDS)
+    if rows.shape != (entry.samples,) or (rows.dtype.names or ())[:6] != names:
+        raise UserError(
+            f"{shown}: {rows.shape} records {rows.dtype.names}, expected ({entry.samples},): {advice}"
+        )
+    # A plain array over the same map: np.memmap's own indexing is several times slower.
+    return rows.view(np.ndarray)
+
+
+def sha256_of(path: Path) -> str:
+    """A file's sha256, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build_index(
+    records: Sequence[tuple[int, int, int, int, int, int, str]],
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The index of a split from (shard, offset, size, crc32, height, width, key) records in sample order."""
+    keys = [record[6].encode() for record in records]
+    rows = np.empty(len(records), index_dtype(max(map(len, keys), default=1)))
+    for place, (name, _) in enumerate(INDEX_FIELDS):
+        rows[name] = [record[place] for record in records]
+    rows["key"] = keys
+    return rows
+
+
+def _not_packed(folder: str) -> str:
+    path = Path(folder)
+    if "://" in folder:
+        return f"{folder}: no {MANIFEST} there"
+    if any(path.glob("*.tar")):
+        return f"{folder}: has tars but no {MANIFEST}: type `srdist shards index {folder}`"
+    match path.name if path.parent.name == "shards" else "":
+        case "demo":
+            typed = "make shards"
+        case ("celeba" | "folder") as name:
+            typed = f"make shards SET={name} IMAGES=DIR"
+        case _:
+            typed = f"srdist pack RECIPE --images DIR --out {folder}"
+    return f"{folder}: not packed: type `{typed}`"

@@ -1,0 +1,146 @@
+"""Where a set lies: a local folder, or an fsspec URL whose files are kept whole in a local cache.
+
+A file of the cache is named by the manifest and its own name, checked against its sha256 before it takes that
+name, and fetched once however many processes ask for it. SRDIST_CACHE names the cache's folder (default
+~/.cache/srdist); SRDIST_CACHE_GB bounds the tars of a set that are kept in it, the longest unused being removed, for
+sets larger than the disk (window order then; default: no bound).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from srdist.machine.errors import UserError, WorkError
+from srdist.machine.files import whole_file
+
+T = TypeVar("T")
+
+TRIES = 5
+FIRST_WAIT_S = 0.5
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A set's folder or URL; `cache` is where a remote set's files are kept, once its manifest is known."""
+
+    name: str
+    cache: Path | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether this is an fsspec URL."""
+        return "://" in self.name
+
+    def of_manifest(self, manifest_id: str) -> Place:
+        """This place with the cache of one manifest: a set that is packed anew gets another."""
+        if not self.remote:
+            return self
+        home = os.environ.get("SRDIST_CACHE") or Path.home() / ".cache" / "srdist"
+        return Place(self.name, Path(home) / manifest_id)
+
+    def path_of(self, file: str) -> str:
+        """A file of the set, for messages."""
+        return f"{self.name.rstrip('/')}/{file}"
+
+    def read(self, file: str) -> bytes | None:
+        """A small file's bytes, fresh; None where there is no such file."""
+        if self.remote:
+            return _retried(self.path_of(file), _read_remote)
+        try:
+            return (Path(self.name) / file).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def local(self, file: str, *, sha256: str) -> Path:
+        """The local path of a file of the set, fetched first where the set is remote."""
+        if not self.remote:
+            return Path(self.name) / file
+        assert self.cache is not None
+        path = self.cache / file
+        if path.exists():
+            with suppress(FileNotFoundError):
+                os.utime(path)  # used now: the last to be removed
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _retried(self.path_of(file), lambda url: _fetch(url, path, sha256))
+                _trim(self.cache, newest=path)
+        return path
+
+    def open(self, file: str, *, sha256: str) -> int:
+        """A descriptor of a file of the set, read-only; one that is open stays whole when the cache drops it."""
+        for tried in range(1, TRIES + 1):
+            try:
+                return os.open(self.local(file, sha256=sha256), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # dropped from the cache by another process just now
+                if not self.remote or tried == TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _read_remote(url: str) -> bytes | None:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as file:
+            data: bytes = file.read()
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def _fetch(url: str, path: Path, sha256: str) -> None:
+    import fsspec
+
+    digest = hashlib.sha256()
+    with whole_file(path) as temporary, temporary.open("wb") as out:
+        with fsspec.open(url, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                out.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise ConnectionError(f"sha256 is {digest.hexdigest()}, the manifest says {sha256}")
+
+
+def _trim(cache: Path, *, newest: Path) -> None:
+    limit_gb = os.environ.get("SRDIST_CACHE_GB")
+    if limit_gb is None:
+        return
+    try:
+        left = float(limit_gb) * 1e9 - newest.stat().st_size
+    except ValueError as error:
+        raise UserError(f"SRDIST_CACHE_GB: found {limit_gb!r}, expected a number of gigabytes") from error
+    kept = []
+    for path in cache.rglob("*.tar"):
+        if path != newest and not path.name.startswith("."):
+            with suppress(FileNotFoundError):  # another process trims as well
+                status = path.stat()
+                kept.append((status.st_mtime_ns, status.st_size, path))
+    for _, size, path in sorted(kept, reverse=True):
+        left -= size
+        if left < 0:
+            path.unlink(missing_ok=True)
+
+
+def _retried(url: str, attempt: Callable[[str], T]) -> T:
+    for tried in range(1, TRIES + 1):
+        try:
+            return attempt(url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{url}: fsspec cannot open it: {error}") from error
+        except Exception as error:  # each fsspec backend raises errors of its own library
+            if tried == TRIES:
+                raise WorkError(f"{url}: could not be read in {TRIES} tries: {error!r}") from error
+            time.sleep(FIRST_WAIT_S * 2 ** (tried - 1))
+    raise AssertionError("unreachable")

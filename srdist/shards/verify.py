@@ -1,0 +1,108 @@
+"""A packed set in, everything that is wrong with it out: every byte is read, every image decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from srdist.machine.errors import WorkError
+from srdist.shards.manifest import Manifest
+from srdist.shards.pack import in_threads
+from srdist.shards.reader import ShardIndex, read_into, read_manifest, sha256_of
+from srdist.shards.remote import Place
+from srdist.shards.tarwalk import DamagedTarError, walk
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was looked at, and one line for each thing that is wrong."""
+
+    samples: int
+    shards: int
+    manifest_id: str
+    problems: tuple[str, ...]
+
+
+def verify(folder: str, *, threads: int | None = None) -> VerifyReport:
+    """Check a set whole: manifest, index, sha256 of each tar, its members, crc32 and pixels of each sample.
+
+    Raises:
+        UserError: the manifest or an index is missing, damaged, or of another set.
+    """
+    place = Place(folder)
+    manifest = read_manifest(place)
+    threads = threads or min(16, os.cpu_count() or 1)
+    problems = list(_strangers(place, manifest))
+    indexes = [ShardIndex.open(folder, split) for split in manifest.splits]
+    jobs = [(index, shard) for index in indexes for shard in range(len(index.entry.shards))]
+    for found in in_threads(lambda job: list(_check_shard(*job)), jobs, threads, "verifying shards"):
+        problems += found
+    samples = sum(map(len, indexes))
+    return VerifyReport(samples, len(jobs), manifest.manifest_id, tuple(problems))
+
+
+def _strangers(place: Place, manifest: Manifest) -> Iterator[str]:
+    if place.remote:
+        return
+    known = {shard.file for entry in manifest.splits.values() for shard in entry.shards}
+    for path in sorted(Path(place.name).glob("*.tar")):
+        if path.name not in known:
+            yield f"{path}: a tar that the manifest does not know"
+
+
+def _check_shard(index: ShardIndex, shard: int) -> Iterator[str]:
+    entry = index.entry.shards[shard]
+    shown = index.shard_path(shard)
+    try:
+        path = index.place.local(entry.file, sha256=entry.sha256)
+        size = path.stat().st_size
+    except OSError as error:
+        yield f"{shown}: {error.strerror}: its {entry.samples} samples are missing"
+        return
+    except WorkError as error:
+        yield str(error)
+        return
+    if size != entry.bytes or sha256_of(path) != entry.sha256:
+        yield f"{shown}: {size} bytes, not the {entry.bytes} bytes (or not the sha256) that were packed"
+        yield from _check_members(index, shard, path)
+    first = sum(index.shard_samples[:shard])
+    for sample_id in range(first, first + entry.samples):
+        height, width = index.sizes(np.array([sample_id]))[0]
+        bad = read_into(index, sample_id, np.empty((height, width, 3), np.uint8))
+        if bad is not None:
+            yield str(bad)
+
+
+def _check_members(index: ShardIndex, shard: int, path: Path) -> Iterator[str]:
+    """Compare the tar's members with the index: which is missing, moved, of another size, or twice."""
+    shown = index.shard_path(shard)
+    first = sum(index.shard_samples[:shard])
+    expected = {
+        record.offset: record
+        for record in (index.bad(first + number, "") for number in range(index.shard_samples[shard]))
+    }
+    sizes = index.data_sizes(np.arange(first, first + index.shard_samples[shard]))
+    size_at = dict(zip(expected, sizes.tolist(), strict=True))
+    seen: dict[str, int] = {}
+    try:
+        for member in walk(path):
+            place = f"{shown}: member {member.name} at offset {member.offset}"
+            if member.name in seen:
+                yield f"{place}: a second time, first at {seen[member.name]}"
+            elif member.key in {record.key for record in expected.values()}:
+                record = expected.pop(member.offset, None)
+                if record is None or record.key != member.key:
+                    yield f"{place}: not where the index has it"
+                elif size_at[member.offset] != member.size:
+                    yield f"{place}: its header says {member.size} bytes, the index {size_at[member.offset]}"
+            seen.setdefault(member.name, member.offset)
+    except DamagedTarError as error:
+        after = min((offset for offset in expected if offset >= error.offset), default=None)
+        key = f"before sample {expected[after].key} " if after is not None else ""
+        yield f"{shown}: {error.reason}, {key}at offset {error.offset}"
+    for record in expected.values():
+        yield f"{shown}: sample {record.key} at offset {record.offset}: no such member there"

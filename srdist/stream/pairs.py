@@ -1,0 +1,216 @@
+"""Index and order in, batches of (lr, hr) pixels out: what training and evaluation read.
+
+`TrainStream` is endless and exact: any number of ranks and workers sees the same global batches. Nothing here
+asks which rank this is; rank and world come as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from srdist.images.kernels import Kernel
+from srdist.machine.errors import UserError
+from srdist.shards.reader import BadSample, ShardIndex
+from srdist.stream.batch import EvalBatches, Frames, Patches, Slot, TrainBatches
+from srdist.stream.order import OrderMode, make_order
+from srdist.stream.ring import Ring
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A micro-batch. Its values hold until the next Pair is asked for: copy or move them at once.
+
+    The images are views of NHWC memory, so of channels_last strides.
+    """
+
+    lr: UInt8[Tensor, "n 3 h w"]
+    hr: UInt8[Tensor, "n 3 H W"]
+    weight: Float32[Tensor, " n"]
+    """0 for a damaged sample that was skipped (its pixels are 0), else 1."""
+    ids: Int64[Tensor, " n"]
+    """Sample ids, 0 to len(index) - 1."""
+    positions: Int64[Tensor, " n"]
+    """Positions in the endless stream: the epoch is position // len(index)."""
+    bad: tuple[BadSample, ...]
+
+
+class TrainStream:
+    """One rank's endless micro-batches, from any position of the stream."""
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        *,
+        scale: int,
+        kernel: Kernel,
+        hr_patch: int | None,
+        flips: bool,
+        seed: int,
+        order: OrderMode,
+        window_shards: int,
+        global_batch: int,
+        rank_batch: int,
+        rank: int,
+        world: int,
+        workers: int,
+        start: int,
+        on_bad_sample: Literal["fail", "skip"],
+    ) -> None:
+        """Start the workers.
+
+        Args:
+            start: position to begin at, the samples seen before; normally a multiple of `global_batch`.
+            rank_batch: samples of one Pair; global_batch // (rank_batch * world) Pairs are one step of this rank.
+
+        Raises:
+            UserError: the batch, the patch or the images do not fit each other; the message says what would.
+        """
+        check_batch(global_batch, rank_batch=rank_batch, world=world)
+        if len(index) < global_batch:
+            raise UserError(
+                f"{index.folder}: split {index.split} has {len(index)} samples, less than train.global_batch "
+                f"{global_batch}: set it to at most {len(index)}, or pack at least {global_batch} images"
+            )
+        height, width = _frame(index, hr_patch, scale)
+        maker: Frames | Patches
+        if hr_patch is None:
+            maker = Frames(index, scale, kernel, on_bad_sample)
+        else:
+            maker = Patches(index, scale, kernel, on_bad_sample, hr_patch)
+        chosen = make_order(order, shard_samples=index.shard_samples, window_shards=window_shards, seed=seed)
+        batches = TrainBatches(
+            maker,
+            chosen,
+            len(index),
+            seed,
+            flips,
+            global_batch,
+            rank_batch,
+            rank,
+            world,
+            start,
+            height,
+            width,
+        )
+        self._ring = Ring(batches, slot_bytes=batches.shape(0).slot_bytes(), workers=workers)
+        self._pairs = (_pair(slot, bad) for slot, bad in self._ring)
+
+    def __iter__(self) -> Iterator[Pair]:
+        """The one iterator of this stream: micro-batches without end."""
+        return self._pairs
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._ring.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def eval_stream(
+    index: ShardIndex,
+    *,
+    scale: int,
+    kernel: Kernel,
+    rank: int,
+    world: int,
+    batch: int,
+    workers: int,
+    limit: int | None = None,
+) -> Iterator[Pair]:
+    """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size.
+
+    Rank r has every world-th id from r on, at most `batch` a Pair; a rank may have none. Positions are the ids.
+
+    Raises:
+        BadSampleError: at a damaged sample, always.
+    """
+    count = len(index) if limit is None else min(limit, len(index))
+    ids = np.arange(rank, count, world)
+    maker = Frames(index, scale, kernel, "fail")
+    batches = EvalBatches(maker, _batches_of_one_size(index, ids, scale=scale, batch=batch))
+    number = len(batches.batches)
+    if not number:
+        return
+    slot_bytes = max(batches.shape(each).slot_bytes() for each in range(number))
+    ring = Ring(batches, slot_bytes=slot_bytes, workers=min(workers, number), stop=number)
+    try:
+        for slot, bad in ring:
+            yield _pair(slot, bad)
+    finally:
+        ring.close()
+
+
+def check_batch(global_batch: int, *, rank_batch: int, world: int) -> None:
+    """Refuse a global batch that is no whole number of micro-batches on each rank, and name the nearest that is."""
+    unit = rank_batch * world
+    if global_batch % unit:
+        below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
+        fits = f"{above}" if below == 0 else f"{below} or {above}"
+        raise UserError(
+            f"train.global_batch {global_batch} is not a multiple of rank_batch x ranks = {rank_batch} x {world}: "
+            f"the nearest that fits is {fits}"
+        )
+
+
+def _frame(index: ShardIndex, hr_patch: int | None, scale: int) -> tuple[int, int]:
+    low_h, low_w = index.smallest
+    if hr_patch is not None:
+        if hr_patch % scale:
+            raise UserError(f"data.hr_patch {hr_patch} is not a multiple of model.scale {scale}")
+        if hr_patch > min(low_h, low_w):
+            raise UserError(
+                f"data.hr_patch {hr_patch} is larger than the smallest image of {index.folder} "
+                f"({low_h}x{low_w}): set it to at most {min(low_h, low_w) // scale * scale}"
+            )
+        return hr_patch, hr_patch
+    if index.image_size is None:
+        raise UserError(
+            f"{index.folder}: the images of split {index.split} are not of one size "
+            f"(heights {index.entry.heights}, widths {index.entry.widths}): "
+            f"set data.hr_patch, at most {min(low_h, low_w) // scale * scale}"
+        )
+    if min(low_h, low_w) < scale:
+        raise UserError(f"{index.folder}: images of {low_h}x{low_w} are smaller than model.scale {scale}")
+    return low_h - low_h % scale, low_w - low_w % scale
+
+
+def _batches_of_one_size(
+    index: ShardIndex, ids: np.ndarray, *, scale: int, batch: int
+) -> tuple[tuple[tuple[int, int], np.ndarray], ...]:
+    sizes = index.sizes(ids)
+    cropped = sizes - sizes % scale
+    if len(ids) and cropped.min() == 0:
+        small = int(np.argmin(cropped.min(axis=1)))
+        raise UserError(
+            f"{index.folder}: {index.key(int(ids[small]))} of {sizes[small, 0]}x{sizes[small, 1]} is smaller "
+            f"than the scale {scale}"
+        )
+    batches = []
+    for height, width in sorted({(int(h), int(w)) for h, w in cropped}):
+        of_size = ids[(cropped == (height, width)).all(axis=1)]
+        batches += [
+            ((height, width), of_size[first : first + batch]) for first in range(0, len(of_size), batch)
+        ]
+    return tuple(batches)
+
+
+def _pair(slot: Slot, bad: tuple[BadSample, ...]) -> Pair:
+    return Pair(
+        torch.from_numpy(slot.lr).permute(0, 3, 1, 2),
+        torch.from_numpy(slot.hr).permute(0, 3, 1, 2),
+        torch.from_numpy(slot.weight),
+        torch.from_numpy(slot.ids),
+        torch.from_numpy(slot.positions),
+        bad,
+    )

@@ -1,0 +1,193 @@
+"""Batches from worker processes through a ring of shared slots, in order, and each slot reused.
+
+Batch k is made by worker k mod W in slot k mod (W * DEPTH). A slot is given out again only when the consumer asks
+for the next batch, so its values hold until then. Nothing but small messages goes through the pipes, and no
+shared memory is allocated after the start: allocating a new block for each batch is where a plain DataLoader
+spends most of its time with small images.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from srdist.machine.errors import UserError, WorkError
+from srdist.shards.reader import BadSample
+from srdist.stream.batch import Batches, Slot
+
+DEPTH = 2
+"""Batches a worker may have finished or in hand before the consumer has taken them."""
+
+# A launcher sends these to the whole process group: the rank saves and ends, and needs its workers until then.
+_LEFT_TO_THE_PARENT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_PARENT_CHECK_S = 2.0
+_STOP_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+Worker = tuple[BaseProcess, Connection]
+
+
+class Ring:
+    """Yields the slots of batches 0, 1, 2, ... (below `stop`, if given), each made by a worker process.
+
+    Start it in the thread that lives as long as the stream: Linux ends the workers when that thread ends.
+    """
+
+    def __init__(self, batches: Batches, *, slot_bytes: int, workers: int, stop: int | None = None) -> None:
+        if workers and "fork" not in multiprocessing.get_all_start_methods():
+            raise UserError(f"data.workers: found {workers}, expected 0 on {sys.platform}, which cannot fork")
+        self._batches = batches
+        self._stop = stop
+        # Anonymous shared memory, not /dev/shm: containers often limit that to 64 MB.
+        slots = max(1, workers * DEPTH)
+        memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
+        self._slots = memory.reshape(slots, slot_bytes)
+        self._workers: list[Worker] = []
+        # Workers ignore the signal that multiprocessing ends them with: stop them before its exit handler waits.
+        self.close = weakref.finalize(self, _stop, self._workers)
+        for _ in range(workers):
+            self._workers.append(self._start())
+
+    def __iter__(self) -> Iterator[tuple[Slot, tuple[BadSample, ...]]]:
+        """Yield each slot and its damaged samples; a slot's values hold until the next one is asked for.
+
+        Raises:
+            WorkError: a worker died; a UserError or WorkError of a worker is passed on.
+            RuntimeError: a defect in our code, with the worker's traceback.
+        """
+        number = asked = 0
+        while self._stop is None or number < self._stop:
+            ahead = number + len(self._slots)
+            while self._workers and asked < (ahead if self._stop is None else min(ahead, self._stop)):
+                self._ask(asked)
+                asked += 1
+            slot = _views(self._batches, number, self._slots)
+            bad = self._receive(number) if self._workers else self._batches.make(number, slot)
+            yield slot, bad
+            number += 1
+
+    def _start(self) -> Worker:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        inherited = [pipe for _, pipe in self._workers] + [ours]
+        process = context.Process(
+            target=_work, args=(self._batches, self._slots, theirs, inherited, os.getpid()), daemon=True
+        )
+        with _signals_held():
+            process.start()
+        theirs.close()
+        return process, ours
+
+    def _ask(self, number: int) -> None:
+        process, pipe = self._workers[number % len(self._workers)]
+        try:
+            pipe.send(number)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise _death(process) from error
+
+    def _receive(self, number: int) -> tuple[BadSample, ...]:
+        process, pipe = self._workers[number % len(self._workers)]
+        if not pipe.poll():
+            wait([pipe, process.sentinel])
+        if not pipe.poll():
+            raise _death(process)
+        try:
+            result: tuple[BadSample, ...] | UserError | str = pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise _death(process) from error
+        if isinstance(result, UserError):
+            raise result
+        if isinstance(result, str):
+            raise RuntimeError(f"in worker process {process.pid}:\n{result}")
+        return result
+
+
+def _views(batches: Batches, number: int, slots: UInt8[np.ndarray, "slots bytes"]) -> Slot:
+    return batches.shape(number).views(slots[number % len(slots)])
+
+
+def _work(
+    batches: Batches,
+    slots: UInt8[np.ndarray, "slots bytes"],
+    pipe: Connection,
+    inherited: list[Connection],
+    parent: int,
+) -> None:
+    """A worker's life: numbers in, filled slots out, until it is told to stop or its parent is gone."""
+    for number in _LEFT_TO_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_TO_THE_PARENT)
+    _die_with_parent()
+    for other in inherited:
+        other.close()
+    torch.set_num_threads(1)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while os.getppid() == parent:
+            if not pipe.poll(_PARENT_CHECK_S):
+                continue
+            number = pipe.recv()
+            if number is None:
+                return
+            try:
+                pipe.send(batches.make(number, _views(batches, number, slots)))
+            except UserError as error:
+                pipe.send(error)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            except Exception:  # a defect of ours: the parent shows it
+                pipe.send(traceback.format_exc())
+
+
+def _die_with_parent() -> None:
+    # Linux kills the worker with its parent, even one that was killed with -9; elsewhere the loop notices.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    # So that none of them meets a new worker before it ignores them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop(workers: list[Worker]) -> None:
+    for _, pipe in workers:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            pipe.send(None)
+        pipe.close()
+    for process, _ in workers:
+        process.join(_STOP_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
+    workers.clear()
+
+
+def _death(process: BaseProcess) -> WorkError:
+    process.join(_STOP_S)
+    code = process.exitcode
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+        how += " (out of memory?)" if -code == signal.SIGKILL else ""
+    else:
+        how = f"ended with exit code {code}"
+    return WorkError(f"a data worker (process {process.pid}) {how}: the run cannot go on without it")

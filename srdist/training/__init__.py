@@ -1,0 +1,10 @@
+"""The loop: a network trained over the stream, saved and resumed bit for bit.
+
+trainer     the training loop
+learner     one guarded optimizer step
+optimize    weight average, gradient norm
+schedule    the learning rate of each step
+state       a run's state, to the disk and back
+stepvalues  the values of each step
+validation  scores and sample grid of a run
+"""

@@ -1,0 +1,113 @@
+"""Validation of a run: the validation split's scores beside bicubic, and the sample grid of its first images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from srdist.config import Config
+from srdist.images.pixels import to_float, to_u8
+from srdist.machine import ranks, stopping
+from srdist.machine.errors import WorkError
+from srdist.networks.srcnn import SRCNN
+from srdist.quality.grid import Row, draw_grid
+from srdist.quality.scores import Scores, Upscaler, baseline, score_pairs
+from srdist.shards.reader import ShardIndex
+from srdist.stream.pairs import Pair, eval_stream
+
+_BATCH = 8
+_FEW = 64
+"""Up to this many images are read in the training process: starting workers would take longer."""
+
+
+@dataclass(slots=True)
+class _CutShort:
+    """Why this rank's part of a validation ended early, if it did."""
+
+    by_request: bool = False
+    by: Exception | None = None
+
+
+class Validator:
+    """Scores weights on the validation split, shared out over the ranks; in fp32, as they will be used."""
+
+    def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
+        self.config, self.device, self.run = config, device, run
+        self.index = ShardIndex.open(config.data.shards, config.data.val_split)
+        self.network = SRCNN(config.model).to(device).eval()
+        self._bicubic: Scores | None = None
+        self._samples: list[tuple[Tensor, Tensor]] | None = None
+
+    def score(self, weights: dict[str, Tensor]) -> tuple[Scores, Scores] | None:
+        """Scores of the network with these weights, and of bicubic; None if a stop was asked for meanwhile.
+
+        A collective: every rank comes to the same result.
+        """
+        self.network.load_state_dict(weights)
+        bicubic = baseline("bicubic", scale=self.config.model.scale)
+        methods: dict[str, Upscaler] = {"srdist": self.network}
+        if self._bicubic is None:
+            methods["bicubic"] = bicubic
+        cut_short = _CutShort()
+        scores = score_pairs(
+            methods, self._pairs(cut_short), scale=self.config.model.scale, device=self.device
+        )
+        stopped, failed = ranks.any_rank(cut_short.by_request, cut_short.by is not None)
+        if failed:
+            ranks.raise_everywhere(cut_short.by)
+        if stopped:
+            return None
+        self._bicubic = self._bicubic or scores["bicubic"]
+        return scores["srdist"], self._bicubic
+
+    @torch.inference_mode()
+    def grid(self, *, title: str) -> Image.Image | None:
+        """The sample grid with the weights last scored; None where the config wants none. For one rank alone."""
+        if self.config.log.sample_images == 0:
+            return None
+        if self._samples is None:
+            self._samples = [
+                (lr.clone(), hr.clone())
+                for pair in self._read(rank=0, world=1, limit=self.config.log.sample_images, workers=0)
+                for lr, hr in zip(pair.lr, pair.hr, strict=True)
+            ]
+        bicubic = baseline("bicubic", scale=self.config.model.scale)
+        rows: list[Row] = []
+        for lr, hr in self._samples:
+            lr_float = to_float(lr.unsqueeze(0)).to(self.device)
+            sr = to_u8(self.network(lr_float)).cpu()[0]
+            rows.append((lr, to_u8(bicubic(lr_float)).cpu()[0], sr, hr))
+        return draw_grid(rows, title=title)
+
+    def _pairs(self, cut_short: _CutShort) -> Iterator[Pair]:
+        """This rank's share; ends early at a stop or an error, which the ranks then agree on."""
+        count = self.config.train.val_images or len(self.index)
+        workers = self.config.data.workers if min(count, len(self.index)) > _FEW else 0
+        pairs = self._read(
+            rank=ranks.rank(), world=ranks.world(), limit=self.config.train.val_images, workers=workers
+        )
+        try:
+            for pair in pairs:
+                if stopping.requested(self.run):
+                    cut_short.by_request = True
+                    return
+                yield pair
+        except (WorkError, OSError) as error:
+            cut_short.by = error
+
+    def _read(self, *, rank: int, world: int, limit: int | None, workers: int) -> Iterator[Pair]:
+        return eval_stream(
+            self.index,
+            scale=self.config.model.scale,
+            kernel=self.config.data.kernel,
+            rank=rank,
+            world=world,
+            batch=_BATCH,
+            workers=workers,
+            limit=limit,
+        )

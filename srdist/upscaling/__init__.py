@@ -1,0 +1,11 @@
+"""A directory of images through a network, shared by any number of processes.
+
+job        a directory through a network
+plan       all inputs, in columns, cut into units
+outputs    where each output goes
+pipeline   decode, network, encode overlapped
+imagefile  one image, tiled where it must be
+strips     an image larger than memory
+receipts   what became of each image
+jobstate   counts over all processes, summary
+"""

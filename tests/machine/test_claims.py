@@ -1,0 +1,129 @@
+"""Work shared by processes that never talk."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from srdist.machine.claims import Worker, living, share_of
+
+
+def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
+    """A worker in a process of its own that runs `lines` and prints a line when it is through them."""
+    code = [
+        "import time, sys",
+        "from pathlib import Path",
+        "from srdist.claims import Worker",
+        f"worker = Worker(Path({str(folder)!r}), lease_s=1.0, heartbeat_s=0.2).__enter__()",
+        *lines,
+        "print('ready', flush=True)",
+        "sys.stdin.readline()",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_unit_is_claimed_by_one_process_until_it_is_released(tmp_path: Path) -> None:
+    with Worker(tmp_path) as a, Worker(tmp_path) as b:
+        assert a.claim("u")
+        assert not b.claim("u")
+        assert b.claim("v")
+        a.release("u")
+        assert b.claim("u")
+
+
+def test_the_claim_of_a_killed_process_is_taken_over_at_once_and_its_files_are_removed(
+    tmp_path: Path,
+) -> None:
+    process = other_process(tmp_path, "worker.claim('u')", "(worker.scratch / '.half.png').write_bytes(b'x')")
+    with Worker(tmp_path) as worker:
+        assert not worker.claim("u")
+        assert len(living(tmp_path)) == 2
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert worker.claim("u")
+        assert living(tmp_path) == [worker.name]
+    with Worker(tmp_path) as worker:
+        assert [path.name for path in (tmp_path / "workers").iterdir()] == [worker.name]
+        assert list((tmp_path / "claims").iterdir()) == []
+
+
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_a_process_lives_as_long_as_it_touches_its_file(tmp_path: Path, machine: str) -> None:
+    process = other_process(
+        tmp_path,
+        "worker.claim('u')",
+        "import json",
+        # Of another machine a pid says nothing here.
+        f"where = json.loads(worker._alive.read_text()) | ({{'boot': 'x'}} if {machine!r} == 'another' else {{}})",
+        "worker._alive.write_text(json.dumps(where))",
+    )
+    with Worker(tmp_path, lease_s=1.0) as worker:
+        time.sleep(1.5)
+        assert not worker.claim("u")
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        assert worker.claim("u")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_claim_is_taken_over_by_one_process_only(tmp_path: Path) -> None:
+    process = other_process(tmp_path, *(f"worker.claim('u{i}')" for i in range(50)))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    thieves = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"import time; from pathlib import Path; from srdist.claims import Worker\n"
+                f"with Worker(Path({str(tmp_path)!r})) as w:\n"
+                f"    print(sum(w.claim(f'u{{i}}') for i in range(50)), flush=True); time.sleep(2)",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert sum(int(thief.communicate()[0]) for thief in thieves) == 50
+
+
+@pytest.mark.parametrize(
+    ("environment", "share"),
+    [
+        ({}, 0.0),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, 0.25),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, 0.5),
+        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, 0.5),
+        ({"SLURM_ARRAY_TASK_ID": "20", "SLURM_ARRAY_TASK_STEP": "10", "SLURM_ARRAY_TASK_COUNT": "4"}, 0.5),
+        ({"JOB_COMPLETION_INDEX": "1", "JOB_COMPLETIONS": "4", "RANK": "1", "WORLD_SIZE": "2"}, 0.375),
+    ],
+)
+def test_processes_begin_where_their_launcher_says(environment: dict[str, str], share: float) -> None:
+    assert share_of(environment) == pytest.approx(share)
+
+
+def test_indexed_jobs_of_unknown_number_begin_apart() -> None:
+    starts = sorted(share_of({"JOB_COMPLETION_INDEX": str(i)}) for i in range(8))
+    assert min(b - a for a, b in itertools.pairwise(starts)) > 0.05
+
+
+def test_a_shard_holds_the_ranks_of_its_launch() -> None:
+    assert share_of({"RANK": "1", "WORLD_SIZE": "2", "SLURM_ARRAY_TASK_ID": "9"}, shard=(1, 4)) == 0.375
+
+
+def test_a_log_without_receipts_is_not_left_behind(tmp_path: Path) -> None:
+    with Worker(tmp_path):
+        pass
+    assert not [*(tmp_path / "receipts").iterdir(), *(tmp_path / "workers").iterdir()]

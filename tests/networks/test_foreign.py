@@ -1,0 +1,155 @@
+"""Networks that others trained, through the same path as ours."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import save_file
+
+from srdist.cli.main import main
+from srdist.machine.errors import UserError
+from srdist.networks.config import SRCNNConfig
+from srdist.networks.enlarger import Enlarger
+from srdist.networks.foreign import load_network
+from srdist.networks.srcnn import build
+from srdist.networks.weightfile import WeightsInfo, save_weights
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("spandrel") is None,
+    reason="spandrel is not installed (pip install 'srdist[spandrel]')",
+)
+
+
+@pytest.fixture(autouse=True)
+def _torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names for the two spandrel architectures that import torchvision, where it does not load with this torch.
+
+    None of the tests uses those architectures.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError):
+        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        functional: Any = sys.modules["torchvision.transforms.functional"]
+        functional.InterpolationMode = functional.rotate = functional.normalize = None
+
+
+def architecture(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"spandrel.architectures.{module}"), name)
+
+
+def compact(channels: int = 3, scale: int = 4) -> Any:
+    """A Real-ESRGAN compact network of a few thousand weights."""
+    torch.manual_seed(0)
+    network = architecture("Compact.__arch.SRVGG", "SRVGGNetCompact")(
+        num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale
+    )
+    return network.eval()
+
+
+@installed
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_compact_network_is_recognized_and_its_output_is_its_own(
+    tmp_path: Path, photos: dict[str, np.ndarray], suffix: str
+) -> None:
+    path, network = tmp_path / f"4x_something{suffix}", compact()
+    if suffix == ".pth":
+        torch.save({"params": network.state_dict()}, path)
+    else:
+        save_file(network.state_dict(), path)
+    loaded = load_network(path)
+    assert loaded.scale == 4
+    image = photos["chelsea"][:50, :60]
+    job = Enlarger(loaded.module, scale=4, halo=loaded.halo, device=torch.device("cpu"), blend=loaded.blend)
+    with torch.inference_mode():
+        lr = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        wanted = network(lr)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
+    assert np.abs(job.enlarge(image) - wanted).max() <= 1
+
+
+@installed
+def test_tiles_of_a_deep_network_of_others_show_no_seam(
+    tmp_path: Path, photos: dict[str, np.ndarray]
+) -> None:
+    torch.manual_seed(0)
+    network = architecture("ESRGAN.__arch.RRDB", "RRDBNet")(
+        in_nc=3, out_nc=3, num_filters=8, num_blocks=2, scale=2
+    ).eval()
+    torch.save(network.state_dict(), tmp_path / "2x.pth")
+    loaded = load_network(tmp_path / "2x.pth")
+    assert (loaded.scale, loaded.blend > 0) == (2, True)
+    image = photos["coffee"][:160, :150]
+
+    def enlarge(tile: int) -> np.ndarray:
+        return Enlarger(
+            loaded.module,
+            scale=2,
+            halo=loaded.halo,
+            device=torch.device("cpu"),
+            tile=tile,
+            blend=loaded.blend,
+        ).enlarge(image)
+
+    assert np.abs(enlarge(48).astype(int) - enlarge(500)).max() <= 1
+
+
+@installed
+def test_a_network_for_grey_sees_each_channel(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
+    torch.save(compact(channels=1, scale=2).state_dict(), tmp_path / "grey.pth")
+    loaded = load_network(tmp_path / "grey.pth")
+    job = Enlarger(loaded.module, scale=2, halo=16, device=torch.device("cpu"))
+    image = photos["chelsea"][:20, :30]
+    large = job.enlarge(image)
+    assert large.shape == (40, 60, 3)
+    assert np.abs(job.enlarge(image[..., 1:2])[..., 0].astype(int) - large[..., 1]).max() <= 1
+
+
+@installed
+def test_a_directory_goes_through_a_network_of_others(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
+    torch.save(compact().state_dict(), tmp_path / "4x.pth")
+    (tmp_path / "src").mkdir()
+    Image.fromarray(photos["chelsea"][:30, :40]).save(tmp_path / "src" / "cat.png")
+    told = CliRunner().invoke(
+        main, ["upscale", str(tmp_path / "src"), str(tmp_path / "dst"), "--weights", str(tmp_path / "4x.pth")]
+    )
+    assert told.exit_code == 0, told.output
+    assert Image.open(tmp_path / "dst" / "cat.png").size == (160, 120)
+
+
+@installed
+def test_what_nobody_knows_is_one_line(tmp_path: Path) -> None:
+    torch.save({"something.weight": torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="spandrel does not know its architecture either"):
+        load_network(tmp_path / "x.pth")
+    (tmp_path / "y.pth").write_bytes(b"no weights at all")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_network(tmp_path / "y.pth")
+
+
+def test_without_spandrel_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as Python marks what cannot be imported
+    torch.save({"something.weight": torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"pip install 'srdist\[spandrel\]'"):
+        load_network(tmp_path / "x.pth")
+
+
+def test_our_own_weights_need_no_blending(tmp_path: Path) -> None:
+    config = SRCNNConfig(widths=(4,), kernels=(3, 3))
+    save_weights(
+        tmp_path / "w.safetensors", build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0)
+    )
+    loaded = load_network(tmp_path / "w.safetensors")
+    assert (loaded.scale, loaded.blend) == (2, 0)

@@ -1,0 +1,241 @@
+"""Images of any size through a network, in tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srdist.networks.config import SRCNNConfig
+from srdist.networks.enlarger import MIN_TILE, Enlarger
+from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.tiling import Box, cut
+from srdist.networks.weightfile import load_weights
+
+CPU = torch.device("cpu")
+
+
+def lively(config: SRCNNConfig) -> SRCNN:
+    """A network whose convolutions change the image by many levels: a small one would hide a wrong halo."""
+    network = build(config, seed=3).eval()
+    if config.residual:
+        getattr(network, f"conv{network.num_layers}").weight.data.mul_(30)
+    return network
+
+
+def enlarger(network: SRCNN, tile: int | None = None) -> Enlarger:
+    return Enlarger(network, scale=network.config.scale, halo=network.halo, device=CPU, tile=tile)
+
+
+def small(**changes: object) -> SRCNNConfig:
+    return SRCNNConfig.model_validate({"widths": (12, 8), **changes})
+
+
+@pytest.mark.parametrize("tile", [32, 47, 64])
+@pytest.mark.parametrize(
+    "config",
+    [
+        small(),
+        small(scale=3),
+        small(scale=4, kernels=(9, 1, 5)),
+        small(kernels=(9, 5, 5), residual=False, last_relu=True, pre_kernel="bilinear"),
+        small(upscale="after"),
+        small(scale=3, upscale="after", residual=False),
+    ],
+)
+def test_tiled_equals_untiled(photos: dict[str, np.ndarray], config: SRCNNConfig, tile: int) -> None:
+    network = lively(config)
+    image = photos["coffee"][100:230, 200:301]
+    whole = enlarger(network, tile=1000).enlarge(image)
+    tiled = enlarger(network, tile=tile).enlarge(image)
+    difference = np.abs(whole.astype(int) - tiled)
+    assert difference.max() <= 1
+    if config.upscale == "before" and config.scale != 3:
+        # The arithmetic of a tile is that of the image. At scale 3 the bicubic's weights differ in their last bit, and
+        # convolutions on small LR tiles may take another path.
+        assert difference.max() == 0
+    interpolated = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    assert np.abs(whole - network.enlarged(interpolated)[0].permute(1, 2, 0).numpy() * 255).mean() > 2
+
+
+def test_a_halo_that_is_too_small_would_be_seen(photos: dict[str, np.ndarray]) -> None:
+    network = lively(small(kernels=(9, 5, 5)))
+    image = photos["coffee"][100:230, 200:301]
+    whole = enlarger(network, tile=1000).enlarge(image)
+    cut_off = Enlarger(network, scale=2, halo=network.halo - 3, device=CPU, tile=32).enlarge(image)
+    assert np.abs(whole.astype(int) - cut_off).max() > 1
+
+
+def test_tiles_cover_the_image_once() -> None:
+    seen = np.zeros((101, 67), int)
+    for box in cut(Box(0, 101, 0, 67), tile=30):
+        assert box.bottom - box.top <= 30
+        assert box.right - box.left <= 30
+        seen[box.top : box.bottom, box.left : box.right] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 900), (2, 2)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_of_any_shape_come_out_scaled(shape: tuple[int, int], channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, channels), dtype=np.uint8)
+    large = enlarger(lively(small())).enlarge(pixels)
+    assert large.shape == (shape[0] * 2, shape[1] * 2, channels)
+
+
+def test_grey_equals_the_grey_of_the_same_image_in_rgb(photos: dict[str, np.ndarray]) -> None:
+    grey = photos["chelsea"][:60, :70, :1]
+    network = build(small(), seed=3).eval()
+    as_grey = enlarger(network).enlarge(grey)
+    r, g, b = np.moveaxis(enlarger(network).enlarge(np.repeat(grey, 3, axis=2)).astype(float), 2, 0)
+    assert np.abs(as_grey[..., 0] - (0.299 * r + 0.587 * g + 0.114 * b)).max() <= 1
+
+
+def test_sixteen_bits_are_kept(photos: dict[str, np.ndarray]) -> None:
+    image = photos["chelsea"][:60, :70]
+    wide = image.astype(np.uint16) * 257
+    network = lively(small())
+    large = enlarger(network).enlarge(wide)
+    assert large.dtype == np.uint16
+    assert np.abs(np.rint(large / 257) - enlarger(network).enlarge(image)).max() <= 1
+    assert len(np.unique(large)) > 300
+
+
+def disc(colour: tuple[int, int, int], hidden: tuple[int, int, int]) -> np.ndarray:
+    """A disc of one colour with a soft edge, on transparent pixels of another, hidden, colour."""
+    y, x = np.mgrid[:64, :64]
+    alpha = np.clip(20 - np.hypot(y - 31.5, x - 31.5), 0, 1)
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[...] = (*hidden, 0)
+    pixels[alpha > 0, :3] = colour
+    pixels[..., 3] = np.rint(alpha * 255)
+    return pixels
+
+
+def test_transparent_edges_get_no_fringe_of_the_hidden_colour() -> None:
+    colour = (200, 120, 40)
+    network = build(small(), seed=0).eval()
+    network.load_state_dict(
+        network.state_dict() | {"conv3.weight": torch.zeros(3, 8, 3, 3)}
+    )  # the bicubic alone, whose edges are known
+    dark = enlarger(network).enlarge(disc(colour, hidden=(0, 0, 0)))
+    bright = enlarger(network).enlarge(disc(colour, hidden=(255, 255, 255)))
+    assert np.array_equal(dark, bright)
+    seen = dark[..., 3] >= 32
+    assert np.abs(dark[seen][:, :3].astype(int) - colour).max() <= 2
+    straight = enlarger(network).enlarge(disc(colour, hidden=(0, 0, 0))[..., :3])
+    assert np.abs(straight[seen].astype(int) - colour).max() > 40
+
+
+@pytest.mark.shared_data
+def test_a_trained_network_leaves_no_fringe_either(shared_data: Path) -> None:
+    network, _ = load_weights(shared_data / "seed" / "weights_1em3.pth")
+    colour = (200, 120, 40)
+    job = Enlarger(network, scale=2, halo=network.halo, device=CPU)
+    large = job.enlarge(disc(colour, hidden=(0, 0, 0)))
+    edge = (large[..., 3] >= 32) & (large[..., 3] < 255)
+    # What is seen on white: the error in colour times the share that shows. It has no bias to dark.
+    error = (large[edge][:, :3].astype(float) - colour) * large[edge][:, 3:] / 255
+    assert np.abs(error).mean() < 6
+    assert error.mean() > -3
+
+
+def test_what_is_opaque_or_transparent_all_around_stays_so(photos: dict[str, np.ndarray]) -> None:
+    network = lively(small())
+    pixels = np.dstack([photos["chelsea"][:64, :64], disc((0, 0, 0), (0, 0, 0))[..., 3]])
+    alpha = enlarger(network).enlarge(pixels)[..., 3]
+    assert (alpha[48:80, 48:80] == 255).all()
+    assert (alpha[:10] == 0).all()
+
+
+def test_an_opaque_image_gets_the_colours_that_it_has_without_alpha(photos: dict[str, np.ndarray]) -> None:
+    image = photos["chelsea"][:50, :60]
+    network = lively(small())
+    opaque = enlarger(network).enlarge(np.dstack([image, np.full((50, 60), 255, np.uint8)]))
+    assert np.array_equal(opaque[..., :3], enlarger(network).enlarge(image))
+    assert (opaque[..., 3] == 255).all()
+
+
+class Cramped(nn.Module):
+    """A network on a device that has room for so many LR pixels at a time."""
+
+    def __init__(self, network: nn.Module, room: int, error: type[Exception]) -> None:
+        super().__init__()
+        self.network, self.room, self.error = network, room, error
+        self.tried: list[tuple[int, ...]] = []
+
+    def forward(self, lr: Tensor) -> Tensor:
+        self.tried.append(tuple(lr.shape))
+        if lr.shape[0] * lr.shape[2] * lr.shape[3] > self.room:
+            raise self.error(
+                "CUDA out of memory" if self.error is torch.OutOfMemoryError else "can't allocate memory"
+            )
+        result: Tensor = self.network(lr)
+        return result
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_when_memory_runs_out_batch_then_tile_are_halved_and_the_tile_is_computed_again(
+    photos: dict[str, np.ndarray], error: type[Exception]
+) -> None:
+    network = lively(small())
+    images = [photos["coffee"][i * 20 : i * 20 + 100, :90] for i in range(5)]
+    wanted = [enlarger(network).enlarge(image) for image in images]
+    cramped = Cramped(network, 70 * 70, error)
+    job = Enlarger(cramped, scale=2, halo=network.halo, device=CPU, tile=200)
+    job.batch = 4
+    for large, right in zip(job.enlarge_many(images), wanted, strict=True):
+        assert np.array_equal(large, right)
+    assert [shape[0] for shape in cramped.tried[:3]] == [4, 2, 1]
+    assert job.batch == 1
+    assert job.tile == 50
+    tried = len(cramped.tried)
+    job.enlarge(images[0])
+    assert all(shape[2] <= 58 for shape in cramped.tried[tried:])  # what did not fit is not tried again
+
+
+def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error() -> None:
+    cramped = Cramped(lively(small()), 100, torch.OutOfMemoryError)
+    with pytest.raises(torch.OutOfMemoryError):
+        Enlarger(cramped, scale=2, halo=4, device=CPU).enlarge(np.zeros((200, 200, 3), np.uint8))
+    assert min(shape[2] for shape in cramped.tried) <= 2 * MIN_TILE + 8
+
+
+def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
+    class Broken(nn.Module):
+        def forward(self, lr: Tensor) -> Tensor:
+            raise RuntimeError(f"size mismatch: {tuple(lr.shape)}")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Enlarger(Broken(), scale=2, halo=4, device=CPU).enlarge(np.zeros((8, 8, 3), np.uint8))
+
+
+class Restless(nn.Module):
+    """A network whose every tile comes out brighter or darker than it should: what no halo can mend."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return F.interpolate(lr, scale_factor=2, mode="nearest") + 0.4 * (lr.mean() - 0.5)
+
+
+def test_where_no_halo_suffices_tiles_fade_into_each_other() -> None:
+    ramp = np.repeat(np.linspace(60, 200, 128, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(3, axis=2)
+    seams, faded = (
+        Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=32, blend=blend).enlarge(ramp)
+        for blend in (0, 8)
+    )
+    steps, smooth = (np.abs(np.diff(image.astype(int), axis=1)).max() for image in (seams, faded))
+    assert steps > 6
+    assert smooth <= 3
+    whole = Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=128, blend=8).enlarge(ramp)
+    assert np.abs(np.diff(whole.astype(int), axis=1)).max() <= 2
+
+
+def test_tiles_that_agree_are_not_changed_by_fading(photos: dict[str, np.ndarray]) -> None:
+    network = lively(small())
+    image = photos["coffee"][100:230, 200:301]
+    faded = Enlarger(network, scale=2, halo=network.halo, device=CPU, tile=40, blend=8).enlarge(image)
+    assert np.array_equal(faded, enlarger(network, tile=1000).enlarge(image))

@@ -1,0 +1,65 @@
+"""The weights that come with the package: never worse than bicubic, and above what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.weights import PUBLISHED, SEED_PARAMETERS, SET14_GREY
+from srdist.networks.weightfile import SHIPPED, find_weights, load_weights
+from srdist.quality.table import QualityTable, evaluate
+
+GENERAL = {2: "srcnn_x2", 3: "srcnn_x3", 4: "srcnn_x4"}
+
+
+def table(name: str, hr: Path, lr: Path | None = None) -> QualityTable:
+    return evaluate(
+        name,
+        str(hr),
+        lr=lr,
+        split=None,
+        scale=None,
+        kernel=None,
+        device=torch.device("cpu"),
+        warn=lambda _: None,
+    )
+
+
+def least_gain_db(scores: QualityTable) -> float:
+    return min(row["srdist"].psnr_y_db - row["bicubic"].psnr_y_db for _, row in scores.rows)
+
+
+def test_each_has_a_card_and_fewer_parameters_than_the_seed() -> None:
+    files = sorted(SHIPPED.glob("*.safetensors"))
+    assert {path.stem for path in files} == {*GENERAL.values(), "srcnn_celeba_x2", "srcnn_celeba_x2_bilinear"}
+    for path in files:
+        assert path.stem in path.with_suffix(".md").read_text()
+        network, info = load_weights(find_weights(path.stem))
+        assert sum(parameter.numel() for parameter in network.parameters()) <= SEED_PARAMETERS
+        assert info.network.residual
+
+
+@pytest.mark.parametrize("scale", GENERAL)
+def test_no_photo_comes_out_worse_than_by_bicubic(
+    tmp_path: Path, photos: dict[str, np.ndarray], scale: int
+) -> None:
+    for name, photo in photos.items():
+        Image.fromarray(photo[:240, :240]).save(tmp_path / f"{name}.png")
+    scores = table(GENERAL[scale], tmp_path)
+    assert least_gain_db(scores) > 0
+    assert scores.scores["srdist"].psnr_y_db > scores.scores["bicubic"].psnr_y_db + 0.5
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["Set5", pytest.param("Set14", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scale", GENERAL)
+def test_a_published_set_is_above_the_published_srcnn(shared_data: Path, scale: int, name: str) -> None:
+    folder = shared_data / "sr" / name / f"x{scale}"
+    scores = table(GENERAL[scale], folder / "HR", folder / "LR_matlab_bicubic")
+    bar = PUBLISHED[scale][name] + (SET14_GREY if name == "Set14" else 0)
+    assert scores.scores["srdist"].psnr_y_db >= bar
+    assert least_gain_db(scores) > 0

@@ -1,0 +1,342 @@
+"""Training as a user runs it: processes, real shards, real ranks; killed, stopped, resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from benchmarks.runs import processes_of, ranks_of
+from srdist.machine import ranks
+from srdist.machine.errors import UserError
+from srdist.networks.weightfile import load_weights
+from srdist.shards.pack import pack
+from srdist.shards.recipe import Recipe
+from tests.conftest import ROOT, Run
+from tests.training.runs import BIN, Launch, assert_equal_states, kill_tree
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_two_steps_resumed_to_four_equal_four_steps(small_set: Path, tmp_path: Path, precision: str) -> None:
+    settings = (f"train.precision={precision}", "train.ema_decay=0.9", "train.decay_steps=10")
+    whole = Launch(small_set, tmp_path / "whole", settings)
+    whole.finish("train.steps=4", "train.validate_every=2")
+    parts = Launch(small_set, tmp_path / "parts", settings)
+    parts.finish("train.steps=2", "train.validate_every=2")
+    first_id = (parts.run / "wandb_id.txt").read_text()
+    resumed = parts.finish("train.steps=4", "train.validate_every=2")
+
+    assert "resumes at step 2" in resumed.stdout
+    assert_equal_states(parts.final(), whole.final())
+    assert parts.loss_trace() == whole.loss_trace()
+    assert list(parts.loss_trace()) == [1, 2, 3, 4]
+    assert (parts.run / "wandb_id.txt").read_text() == first_id
+    assert parts.final().trainer["wandb_id"] == first_id.strip()
+    assert (parts.run / "last.safetensors").read_bytes() == (whole.run / "last.safetensors").read_bytes()
+
+
+def test_one_rank_two_ranks_and_accumulation_train_the_same_batches(small_set: Path, tmp_path: Path) -> None:
+    one = Launch(small_set, tmp_path / "one", ("train.steps=6",))
+    two = Launch(small_set, tmp_path / "two", ("train.steps=6",), ranks=2)
+    gathered = Launch(small_set, tmp_path / "gathered", ("train.steps=6", "train.rank_batch=3"))
+    for launch in (one, two, gathered):
+        launch.finish()
+    assert [launch.rows("start")[0]["world"] for launch in (one, two, gathered)] == [1, 2, 1]
+    assert gathered.rows("start")[0]["accumulation"] == 4
+    for other in (two, gathered):
+        for step, (loss, norm, rate) in one.loss_trace().items():
+            found = other.loss_trace()[step]
+            assert found[:2] == pytest.approx((loss, norm), rel=1e-4)
+            assert found[2] == rate
+        for name, tensor in one.final().model.items():
+            torch.testing.assert_close(other.final().model[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_ranks_resumed_on_three_and_on_one_with_accumulation_keep_the_global_batches(
+    small_set: Path, tmp_path: Path
+) -> None:
+    settings = ("train.steps=6", "train.rank_batch=2", "train.decay_steps=6")
+    whole = Launch(small_set, tmp_path / "whole", settings, ranks=2)
+    whole.finish()
+    moved = Launch(small_set, tmp_path / "moved", settings, ranks=2)
+    moved.finish("train.steps=2")
+    Launch(small_set, moved.run, settings, ranks=3).finish("train.steps=4")
+    Launch(small_set, moved.run, settings, ranks=1).finish()
+    assert [row["world"] for row in moved.rows("resume")] == [3, 1]
+    for step, values in whole.loss_trace().items():
+        assert moved.loss_trace()[step] == pytest.approx(values, rel=1e-3), step
+
+
+def test_a_global_batch_that_cannot_be_shared_out_is_refused_with_the_nearest(
+    small_set: Path, tmp_path: Path
+) -> None:
+    done = Launch(small_set, tmp_path / "run", ("train.global_batch=13", "train.rank_batch=4")).finish(code=2)
+    assert "train.global_batch: 13 cannot be shared out over 1 ranks x rank_batch 4" in done.stderr
+    assert "nearest that can is 12" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_processes_that_did_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="started 2 processes but 1 found each other"):
+        ranks.check_world(1)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGUSR1", "STOP"])
+def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
+    small_set: Path, tmp_path: Path, how: str
+) -> None:
+    settings = ("train.steps=150",)
+    launch = Launch(small_set, tmp_path / "run", settings)
+    with launch.going() as process:
+        launch.wait_for_step(5, process)
+        if how == "STOP":
+            (launch.run / "STOP").touch()
+        else:
+            process.send_signal(getattr(signal, how))
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    marker = json.loads((launch.run / "STOPPED").read_text())
+    assert marker["reason"] in (how, "STOP file")
+    assert marker["step"] == launch.final().trainer["state"]["step"] < 150
+    assert f"stopped at step {marker['step']}" in out
+    assert not (launch.run / "STOP").exists()
+    assert processes_of(launch.run) == []
+
+    launch.finish()
+    assert not (launch.run / "STOPPED").exists()
+    assert list(launch.loss_trace()) == list(range(1, 151))
+    whole = Launch(small_set, tmp_path / "whole", settings)
+    if how == "SIGTERM":
+        whole.finish()
+        assert_equal_states(launch.final(), whole.final())
+        assert launch.loss_trace() == whole.loss_trace()
+
+
+@pytest.mark.slow
+def test_term_to_the_whole_group_of_two_ranks_saves_and_leaves_no_process(
+    small_set: Path, tmp_path: Path
+) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=3000", "data.workers=2"), ranks=2)
+    with launch.going() as process:
+        launch.wait_for_step(5, process)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=90)
+    step = launch.final().trainer["state"]["step"]
+    assert json.loads((launch.run / "STOPPED").read_text()) == {"reason": "SIGTERM", "step": step}
+    assert processes_of(launch.run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks_", [1, 2])
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(
+    small_set: Path, tmp_path: Path, ranks_: int
+) -> None:
+    settings = (
+        "train.steps=60",
+        "train.checkpoint_every=7",
+        "train.validate_every=20",
+        "train.precision=bf16",
+    )
+    whole = Launch(small_set, tmp_path / "whole", settings, ranks=ranks_)
+    whole.finish()
+    killed = Launch(small_set, tmp_path / "killed", settings, ranks=ranks_)
+    for step in (9, 33):
+        with killed.going() as process:
+            killed.wait_for_step(step, process)
+            kill_tree(process)
+    killed.finish()
+    assert len(killed.rows("resume")) == 2
+    assert_equal_states(killed.final(), whole.final())
+    assert killed.loss_trace() == whole.loss_trace()
+    assert killed.rows("val") == whole.rows("val")
+
+
+def test_a_field_that_makes_the_run_what_it_is_cannot_change_on_resume(
+    small_set: Path, tmp_path: Path
+) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
+    launch.finish()
+    for change, told in (
+        ("model.widths=[9]", "model.widths"),
+        ("train.seed=7", "train.seed"),
+        ("data.kernel=bilinear", "data.kernel"),
+    ):
+        done = launch.finish(change, "train.steps=3", code=2)
+        assert told in done.stderr
+        assert "cannot change on resume" in done.stderr
+    done = launch.finish("train.learning_rate=5e-4", "train.steps=3")
+    assert "train.learning_rate: 0.001 before, 0.0005 now" in done.stdout
+    assert launch.rows("resume")[0]["changed"]["train.learning_rate"] == [0.001, 0.0005]
+
+
+def test_another_set_of_images_is_refused_on_resume(small_set: Path, tmp_path: Path) -> None:
+    Launch(small_set, tmp_path / "run", ("train.steps=2",)).finish()
+    other = tmp_path / "other"
+    images = small_set.parent / "images"
+    pack(Recipe(name="other", split="hash", fractions={"train": 0.8, "val": 0.2}), images, out=other)
+    done = Launch(other, tmp_path / "run", ("train.steps=3",)).finish(code=2)
+    assert "data.shards: manifest_id" in done.stderr
+
+
+def test_steps_whose_loss_is_not_finite_change_nothing_and_end_the_run_after_a_few(
+    small_set: Path, tmp_path: Path
+) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=3",))
+    launch.finish()
+    good = launch.final()
+    done = launch.finish("train.steps=40", "train.learning_rate=1e30", "train.max_bad_steps=4", code=1)
+    assert "not finite 4 steps in a row" in done.stderr.splitlines()[-1]
+    refused = launch.rows("refused")
+    assert len(refused) == 4
+    assert len(refused[0]["keys"]) == 12
+    assert all(math.isfinite(row["loss"]) for row in launch.rows("train") if isinstance(row["loss"], float))
+    # The last good checkpoint is the one from before.
+    assert_equal_states(launch.final(), good)
+    network, _ = load_weights(launch.run)
+    assert all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+
+
+def test_a_second_run_on_a_run_folder_in_use_is_refused(small_set: Path, tmp_path: Path) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=100000",))
+    with launch.going() as process:
+        launch.wait_for_step(1, process)
+        second = launch.finish(code=2)
+        assert f"is in use by process {process.pid}" in second.stderr
+        assert process.poll() is None
+
+
+def test_a_finished_run_says_so_and_changes_nothing(small_set: Path, tmp_path: Path) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
+    launch.finish()
+    before = (launch.run / "last.safetensors").read_bytes()
+    assert "already at step 2 of 2" in launch.finish().stdout
+    assert (launch.run / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("loss", ["l1", "charbonnier"])
+def test_other_losses_bring_the_error_down(small_set: Path, tmp_path: Path, loss: str) -> None:
+    launch = Launch(
+        small_set, tmp_path / "run", (f"train.loss={loss}", "train.steps=60", "train.learning_rate=3e-3")
+    )
+    launch.finish("data.workers=0")
+    val = launch.rows("val")[-1]
+    assert val["psnr_y_db"] > val["bicubic_psnr_y_db"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (("train.stepz=3",), "train.stepz: no such field (found 3), did you mean steps?"),
+        (("train.steps=many",), "train.steps: found 'many'"),
+        (("data.hr_patch=15",), "data.hr_patch 15 is not a multiple of model.scale 2"),
+        (("data.hr_patch=400",), "patch"),
+        (("train.global_batch=4000",), "less than train.global_batch 4000"),
+        (("train.precision=fp16",), "train.precision: fp16 needs a GPU"),
+        (("train.init_from=nowhere.safetensors",), "nowhere.safetensors: no such weights file"),
+        (("data.shards=shards/folder",), "make shards SET=folder"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(
+    small_set: Path, tmp_path: Path, settings: tuple[str, ...], told: str
+) -> None:
+    done = Launch(small_set, tmp_path / "run", settings).finish(code=2)
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_bare_launch_says_what_it_trains_and_how_to_choose_others(run: Run, tmp_path: Path) -> None:
+    done = run(
+        "accelerate",
+        "launch",
+        "--quiet",
+        "srdist/train.py",
+        "--run",
+        tmp_path / "run",
+        "--set",
+        "train.steps=0",
+    )
+    assert done.stdout.splitlines()[0].startswith(
+        "no --config given: the demo, configs/demo_x2.yaml on shards/demo"
+    )
+    assert "train.steps: found 0" in done.stderr
+
+
+def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) -> None:
+    first = Launch(small_set, tmp_path / "first", ("train.steps=20",))
+    first.finish()
+    weights = first.run / "last.safetensors"
+    second = Launch(
+        small_set,
+        tmp_path / "second",
+        (
+            "train.steps=1",
+            f"train.init_from={weights}",
+            "train.learning_rate=1e-12",
+            "train.final_learning_rate=0",
+        ),
+    )
+    second.finish()
+    for name, tensor in load_weights(second.run)[0].state_dict().items():
+        torch.testing.assert_close(tensor, load_weights(weights)[0].state_dict()[name])
+
+
+@pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_save_and_leave(small_set: Path, tmp_path: Path) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=3000",), ranks=2)
+    with launch.going() as process:
+        launch.wait_for_step(5, process)
+        left_over = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(left_over, timeout=30)
+    assert alive == []
+    assert (
+        json.loads((launch.run / "STOPPED").read_text())["step"]
+        == launch.final().trainer["state"]["step"]
+        < 3000
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path: Path) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=120", "train.checkpoint_every=10"), ranks=2)
+    options = launch.command()[launch.command().index("--config", 5) :]
+    command = [
+        str(BIN / "torchrun"),
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+    ]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", "--", "srdist/train.py", *options]
+    env = launch.environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        launch.wait_for_step(25, process)
+        ranks_of(process.pid)[-1].kill()
+        out, _ = process.communicate(timeout=150)
+    finally:
+        kill_tree(process)
+    assert process.returncode == 0, out
+    assert launch.rows("resume")
+    assert list(launch.loss_trace()) == list(range(1, 121))

@@ -1,0 +1,152 @@
+"""What a directory job knows of its images: which there are, in which order, and what has become of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srdist.images.photo import OutputFormat, probe_size
+from srdist.upscaling.jobstate import Tally
+from srdist.upscaling.outputs import unusual_outputs, usual_output
+from srdist.upscaling.plan import Inputs, Plan
+from srdist.upscaling.receipts import Receipts
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not an image")
+    return folder
+
+
+def test_the_order_is_that_of_the_paths_as_bytes_whatever_the_names(tmp_path: Path) -> None:
+    names = ["a.png", "a-b.png", "a/z.png", "a b/c.png", "a/b/c.png", "a0/x.png", "A.png", "ä.png", "z.png"]
+    names += ["a/\udcff.png", "\U0001f408.png", "￿.png"]
+    inputs = Inputs(touch(tmp_path / "src", *names), output_format=None)
+    found = [inputs.paths[i] for i in range(len(inputs))]
+    assert found == sorted(names, key=os.fsencode)
+    assert [inputs.paths.find(name) for name in found] == list(range(len(names)))
+    assert [inputs.paths.find(name) for name in ("", "a", "a/", "a.pn", "a.pngg", "zz")] == [None] * 6
+
+
+@pytest.mark.parametrize("output_format", [None, "png", "jpg"])
+def test_no_two_images_share_an_output_and_whoever_has_its_name_keeps_it(
+    output_format: OutputFormat | None,
+) -> None:
+    chance = random.Random(0)
+    suffixes = [".jpg", ".JPG", ".png", ".gif", ".jpeg", ".jpg.png", ".jpg_.png", ".gif.png", ".b.png"]
+    possible = [stem + suffix for stem in "ab" for suffix in suffixes]
+    for _ in range(300):
+        names = set(chance.sample(possible, chance.randint(1, 12)))
+        folders = set(chance.sample([*possible, "a", "b"], 3)) - names
+        unusual = unusual_outputs(sorted(names), folders, output_format=output_format)
+        usual = {name: usual_output(name, output_format=output_format) for name in names}
+        outputs = usual | unusual
+        assert len(set(outputs.values())) == len(names) == len(outputs)
+        assert not folders & set(outputs.values())
+        assert all(outputs[name] == name for name in names if usual[name] == name)
+        assert all(Path(outputs[name]).suffix == Path(usual[name]).suffix for name in names)
+
+
+def test_a_plan_takes_some_bytes_an_image(tmp_path: Path) -> None:
+    source = touch(tmp_path / "src", *(f"{i % 7}/some_longer_name_{i:06d}.jpg" for i in range(4000)))
+    probe_size(source / "0" / "some_longer_name_000000.jpg")  # loads Pillow's readers
+    tracemalloc.start()
+    plan = Plan(Inputs(source, output_format="png"), cache=tmp_path / "plans", scratch=tmp_path)
+    tally = Tally(plan, Receipts(tmp_path), settings="", destination=tmp_path, since=0.0)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tally.count(Tally.OPEN) == 4000
+    assert held / 4000 < 150  # the receipts' places included
+
+
+def test_sizes_are_read_once_and_again_where_their_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = Inputs(touch(tmp_path / "src", "a.png", "b.png"), output_format=None)
+    probed: list[Path] = []
+
+    def probe(path: Path) -> tuple[int, int]:
+        probed.append(path)
+        return len(probed), 10
+
+    monkeypatch.setattr("srdist.upscaling.plan.probe_size", probe)
+    cache = tmp_path / "plans"
+    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [10, 20]
+    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [10, 20]
+    assert len(probed) == 2
+    (kept,) = cache.iterdir()
+    kept.write_bytes(kept.read_bytes()[:11])
+    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [30, 40]
+
+
+Log = Callable[..., None]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> tuple[Callable[[], Tally], Log]:
+    """A job of two images whose receipts the test writes itself."""
+    inputs = Inputs(touch(tmp_path / "src", "a.png", "b.png"), output_format=None)
+    plan = Plan(inputs, cache=tmp_path / "plans", scratch=tmp_path)
+    (tmp_path / "receipts").mkdir()
+    touch(tmp_path / "dst", "a.png", "b.png")
+
+    def tally() -> Tally:
+        return Tally(
+            plan, Receipts(tmp_path / "receipts"), settings="s", destination=tmp_path / "dst", since=10.0
+        )
+
+    def log(name: str, path: str, time: float, **fields: Any) -> None:
+        item = plan.item(inputs.paths.find(path) or 0)
+        known = {"path": path, "output": path, "settings": "s", "time": time, "output_bytes": 12}
+        known |= {"input_bytes": item.size, "input_mtime_ns": item.mtime_ns}
+        with (tmp_path / "receipts" / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps(known | fields) + "\n")
+
+    return tally, log
+
+
+def test_the_last_receipt_counts_whichever_log_is_read_first(
+    job: tuple[Callable[[], Tally], Log],
+) -> None:
+    tally, log = job
+    log("z", "a.png", 3, status="done")
+    log("a", "a.png", 5, status="begun")  # killed while it made the output again
+    log("a", "b.png", 4, status="done")
+    log("z", "b.png", 3, status="begun")
+    now = tally()
+    assert list(now.state) == [Tally.OPEN, Tally.DONE]
+    assert now.computed == 0
+    log("z", "a.png", 12, status="done", pixels=7)
+    now.refresh()
+    assert list(now.state) == [Tally.DONE, Tally.DONE]
+    assert (now.computed, now.computed_pixels) == (1, 7)
+
+
+def test_what_failed_in_an_earlier_job_is_open_again(job: tuple[Callable[[], Tally], Log]) -> None:
+    tally, log = job
+    log("x", "a.png", 3, status="failed", reason="then")
+    log("x", "b.png", 11, status="failed", reason="now")
+    now = tally()
+    assert list(now.state) == [Tally.OPEN, Tally.FAILED]
+    assert list(now.failures()) == [("b.png", "now")]
+
+
+def test_receipts_of_images_that_are_gone_and_outputs_that_are_gone_prove_nothing(
+    job: tuple[Callable[[], Tally], Log], tmp_path: Path
+) -> None:
+    tally, log = job
+    log("x", "a.png", 3, status="done")
+    log("x", "b.png", 3, status="done", output_bytes=13)
+    log("x", "c.png", 3, status="done")
+    assert list(tally().state) == [Tally.DONE, Tally.OPEN]
+    (tmp_path / "dst" / "a.png").unlink()
+    assert list(tally().state) == [Tally.OPEN, Tally.OPEN]

@@ -1,0 +1,54 @@
+"""What became of each image, as all processes read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srdist.machine.claims import Worker
+from srdist.upscaling.receipts import Receipt, Receipts
+
+
+def receipt(path: str, **changes: object) -> Receipt:
+    fields: dict[str, object] = {"status": "done", "output": path, "settings": "s"} | changes
+    return Receipt(path=path, **fields)  # type: ignore[arg-type]
+
+
+def test_receipts_of_all_processes_are_read_as_they_grow(tmp_path: Path) -> None:
+    receipts = Receipts(tmp_path / "receipts")
+    assert list(receipts.refresh()) == []
+    with Worker(tmp_path) as a, Worker(tmp_path) as b:
+        a.record(receipt("x.png", status="begun").line())
+        assert [r.status for _, r in receipts.refresh()] == ["begun"]
+        b.record(receipt("x.png", notes=("n",)).line())
+        a.record(receipt("ÿ\udcff.png", status="failed", reason="bad").line())
+        found = dict(receipts.refresh())
+        assert {(r.path, r.notes, r.reason) for r in found.values()} == {
+            ("x.png", ("n",), ""),
+            ("ÿ\udcff.png", (), "bad"),
+        }
+        assert list(receipts.refresh()) == []
+    for place, known in found.items():
+        assert receipts.at(place) == known
+
+
+def test_a_log_that_vanishes_while_the_logs_are_read_is_left_out(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        worker.record(receipt("a.png").line())
+        (tmp_path / "receipts" / "0.jsonl").symlink_to("gone")  # listed, and then not there
+        assert [r.path for _, r in Receipts(tmp_path / "receipts").refresh()] == ["a.png"]
+
+
+def test_a_torn_or_damaged_line_does_not_count_and_hides_no_other(tmp_path: Path) -> None:
+    with Worker(tmp_path) as worker:
+        for name in "abcd":
+            worker.record(receipt(f"{name}.png").line())
+        log = tmp_path / "receipts" / f"{worker.name}.jsonl"
+    data = log.read_bytes()
+    log.write_bytes(data.replace(b'"done"', b'"don', 1) + data.splitlines()[0][:40])
+    receipts = Receipts(tmp_path / "receipts")
+    found = list(receipts.refresh())
+    assert [r.path for _, r in found] == ["b.png", "c.png", "d.png"]
+    assert [receipts.at(place) for place, _ in found] == [r for _, r in found]
+    with log.open("ab") as file:
+        file.write(data.splitlines()[0][40:] + b"\n")  # the torn line is written to its end after all
+    assert [r.path for _, r in receipts.refresh()] == ["a.png"]
