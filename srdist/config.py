@@ -99,9 +99,11 @@ class TrainConfig(Section):
     """Memory layout NHWC; null = as measured best for the device."""
     compile: bool = False
     """torch.compile the network."""
-    peer_timeout_s: Annotated[int, Field(ge=1)] = 600
+    # Above, the clock of torch.distributed overflows.
+    peer_timeout_s: Annotated[int, Field(ge=1, le=31 * 86400)] = 600
     """Seconds that a rank waits for the others before the run ends with an error."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    # With more than the system gives, OpenMP ends the process.
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of each rank; null = cores / ranks of this machine."""
 
     @model_validator(mode="after")

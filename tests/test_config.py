@@ -153,6 +153,8 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
         ("model.kernels=[3, 3]", "kernels has 2 entries and widths 2"),
         ("model.last_relu=true", "last_relu cannot go with residual"),
         ("train.keep_checkpoints=1", "greater than or equal to 2"),
+        ("train.threads=100000", "less than or equal to 1024"),
+        ("train.peer_timeout_s=1000000000000", "less than or equal to 2678400"),
         ("log.wandb=maybe", "'auto', 'online', 'offline' or 'disabled'"),
         ("train", "expected SECTION.FIELD=VALUE, as in train.steps=100"),
         ("train.steps", "expected SECTION.FIELD=VALUE"),

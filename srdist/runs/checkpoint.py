@@ -87,7 +87,7 @@ def read(folder: Path) -> Checkpoint:
     """Read one `step-*` folder after checking every file against its manifest.
 
     Raises:
-        DamagedCheckpointError: a file is missing, of another size or hash, or cannot be parsed.
+        DamagedCheckpointError: a file is missing, cannot be read, is of another size or hash, or cannot be parsed.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -109,7 +109,12 @@ def read(folder: Path) -> Checkpoint:
         )
     except FileNotFoundError as error:
         raise DamagedCheckpointError(f"{error.filename}: missing") from error
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError) as error:
+    except OSError as error:
+        raise DamagedCheckpointError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except DamagedCheckpointError:
+        raise
+    # ValueError: no JSON, no UTF-8, a file name with a zero byte; RecursionError: JSON too deep.
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, SafetensorError) as error:
         raise DamagedCheckpointError(f"{folder}: cannot be parsed: {error!r}") from error
 
 

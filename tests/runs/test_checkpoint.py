@@ -57,6 +57,41 @@ def test_a_damaged_newest_checkpoint_is_passed_over_by_name(tmp_path: Path, name
     assert "step-00000002" in found[2][0]
 
 
+def test_whichever_byte_of_a_manifest_is_flipped_the_next_good_checkpoint_is_found(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, state(1), step=1)
+    manifest = checkpoint.write(tmp_path, state(2), step=2) / "manifest.json"
+    good = manifest.read_bytes()
+    passed_over = 0
+    for place in range(len(good)):
+        for mask in (0x80, 0x20, 1 << place % 8, 0xFF ^ good[place] or 1):
+            manifest.write_bytes(good[:place] + bytes([good[place] ^ mask]) + good[place + 1 :])
+            found = checkpoint.newest(tmp_path)
+            assert found is not None
+            passed_over += len(found[2])
+    assert passed_over > 3 * len(good)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 200_000, b"null", b"[1]", b'{"format": 1, "files": 3}', b"\xff", b""]
+)
+def test_a_manifest_of_another_kind_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    checkpoint.write(tmp_path, state(1), step=1)
+    (checkpoint.write(tmp_path, state(2), step=2) / "manifest.json").write_bytes(content)
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found[0].name == "step-00000001"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_by_name(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, state(1), step=1)
+    broken = checkpoint.write(tmp_path, state(2), step=2) / "model.safetensors"
+    broken.unlink()
+    broken.mkdir()
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found[2] == [f"{broken}: Is a directory"]
+
+
 def test_where_no_checkpoint_verifies_nothing_is_started_over_the_ruins(tmp_path: Path) -> None:
     (checkpoint.write(tmp_path, state(1), step=1) / "trainer.json").unlink()
     with pytest.raises(DamagedCheckpointError, match="no checkpoint verifies"):
