@@ -60,11 +60,21 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     from srdist.machine import ranks
     from srdist.training.trainer import Trainer
 
-    with (
-        ranks.lost_peers_named(),
-        Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer,
-    ):
-        trainer.fit()
+    try:
+        with (
+            ranks.own_errors_named(),
+            Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer,
+            # Twice: at the end of the Trainer the ranks part.
+            ranks.own_errors_named(),
+        ):
+            trainer.fit()
+    except stopping.StopRequested:
+        # While the images were looked for: the loop itself stops at a step, and saves.
+        if ranks.is_main():
+            print(
+                f"srdist: stopped before the first step ({stopping.requested()}): nothing to save",
+                file=sys.stderr,
+            )
 
 
 def _default_config() -> Path:

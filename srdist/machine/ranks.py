@@ -17,9 +17,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from srdist.machine.errors import LostPeerError, UserError
+from srdist.machine.errors import LostPeerError, OwnError, UserError, system_error
+from srdist.machine.stopping import StopRequested
 
 T = TypeVar("T")
+
+_ON_EVERY_RANK = "raised on every rank"
 
 
 @contextmanager
@@ -34,8 +37,9 @@ def process_group() -> Iterator[torch.device]:
     state = PartialState(cpu=computes_on_cpu())
     check_world(state.num_processes)
     try:
-        # Apple's devices have no float64, in which the scores are summed.
-        yield torch.device("cpu") if state.device.type == "mps" else state.device
+        with own_errors_named():
+            # Apple's devices have no float64, in which the scores are summed.
+            yield torch.device("cpu") if state.device.type == "mps" else state.device
     finally:
         state.destroy_process_group()
 
@@ -62,14 +66,27 @@ def check_world(found: int) -> None:
 
 
 @contextmanager
-def lost_peers_named() -> Iterator[None]:
-    """Turn what gloo and NCCL say when another rank died or is stuck into one line.
+def own_errors_named() -> Iterator[None]:
+    """Let each rank tell what it alone has met: its own errors, and the loss of another rank.
+
+    What all ranks raise alike (`together`, `main_first`, `raise_everywhere`) is left to the first rank to tell.
 
     Raises:
-        LostPeerError: the connection to another rank is gone.
+        OwnError: this rank met an error of which the others do not know.
+        LostPeerError: the connection to another rank is gone, by what gloo and NCCL say of it.
     """
     try:
         yield
+    except (UserError, OSError) as error:
+        told = isinstance(error, OwnError) or _ON_EVERY_RANK in getattr(error, "__notes__", ())
+        # Before the ranks have joined, what is wrong is wrong on all of them.
+        alone = not _joined() or dist.get_world_size() == 1
+        if told or alone or (isinstance(error, OSError) and error.errno is None):
+            raise
+        text = system_error(error) if isinstance(error, OSError) else str(error)
+        own = OwnError(f"rank {rank()}: {text}")
+        own.exit_code = error.exit_code if isinstance(error, UserError) else own.exit_code
+        raise own from error
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text:
@@ -157,7 +174,19 @@ def main_first(work: Callable[[], T]) -> T:
             failure = error
     result, failure = broadcast((result, failure))
     if failure is not None:
-        raise failure
+        raise _noted(failure)
+    return cast(T, result)
+
+
+def together(work: Callable[[], T]) -> T:
+    """Run `work`, in which no rank waits for another, on every rank; what one of them meets is raised on all."""
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = work()
+    except (UserError, OSError, StopRequested) as error:
+        failure = error
+    raise_everywhere(failure)
     return cast(T, result)
 
 
@@ -170,7 +199,12 @@ def raise_everywhere(error: Exception | None) -> None:
         dist.all_gather_object(errors, error, group=_control_group())
     for found in errors:
         if found is not None:
-            raise found
+            raise _noted(found)
+
+
+def _noted(error: Exception) -> Exception:
+    error.add_note(_ON_EVERY_RANK)
+    return error
 
 
 def _joined() -> bool:

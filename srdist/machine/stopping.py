@@ -1,4 +1,4 @@
-"""A request to stop: SIGTERM, SIGINT, SIGUSR1 or a file STOP in the run folder set a flag, and nothing more.
+"""A request to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP or a file STOP in the run folder set a flag, and nothing more.
 
 The training loop looks at the flag at step boundaries, agrees on it with the other ranks and saves. Installed
 before torch is imported, so that a signal during start-up is not lost; this module imports no torch.
@@ -18,13 +18,20 @@ _PR_SET_PDEATHSIG = 1
 _LAUNCHERS = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"}
 """Variables that torchrun and accelerate launch leave to what they start."""
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""SIGHUP is a closed terminal or ssh window."""
+
+
+class StopRequested(Exception):  # noqa: N818 (no error: somebody asked)
+    """Raised by what waits, when a stop is requested meanwhile."""
 
 
 def install() -> None:
     """Let the stop signals set the flag instead of ending the process; a second SIGINT interrupts at once."""
     for number in STOP_SIGNALS:
-        signal.signal(number, _note)
+        # What nohup has set to be ignored stays so: the run is meant to outlive its terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _note)
     # Ranks find each other through their launcher: without it they would wait for `peer_timeout_s`, deaf to signals.
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     _when_the_launcher_dies(signal.SIGTERM if alone else signal.SIGKILL)

@@ -77,12 +77,13 @@ def score_pairs(
     Each rank hands over its own pairs, perhaps none; together they should hold each image once.
 
     Raises:
-        WorkError: a method's output is not finite somewhere (raised on every rank).
+        WorkError: a method's output is not finite somewhere, or a pair of one rank cannot be read (raised on every rank).
     """
-    rows: list[Mapping[str, ImageScore]] = [
-        row for pair in pairs for row in score_batch(methods, pair, scale=scale, device=device)
-    ]
-    return mean_scores(methods, ranks.gather_items(rows))
+    mine: list[Mapping[str, ImageScore]] = ranks.together(
+        lambda: [row for pair in pairs for row in score_batch(methods, pair, scale=scale, device=device)]
+    )
+    rows = ranks.gather_items(mine)
+    return ranks.together(lambda: mean_scores(methods, rows))
 
 
 @torch.inference_mode()

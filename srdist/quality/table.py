@@ -73,6 +73,38 @@ def evaluate(
         UserError: weights, folders or options that do not fit each other.
         WorkError: not one image could be scored, or an output is not finite.
     """
+    # Of what one rank alone meets here the others learn: they would wait for it for ever.
+    job = ranks.together(
+        lambda: _prepare(
+            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=warn
+        )
+    )
+    shown = _with_progress(job.pairs, total=job.total)
+    return tabulate(job.methods, shown, scale=job.scale, device=device, protocol=job.protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """This rank's part of an evaluation."""
+
+    methods: Mapping[str, Upscaler]
+    total: int
+    pairs: Iterator[Item]
+    scale: int
+    protocol: Mapping[str, Any]
+
+
+def _prepare(
+    weights: str | None,
+    hr: str,
+    *,
+    lr: Path | None,
+    split: str | None,
+    scale: int | None,
+    kernel: Kernel | None,
+    device: torch.device,
+    warn: Say,
+) -> _Job:
     _check_call(hr, lr=lr, split=split, kernel=kernel)
     model, info = load_weights(weights) if weights is not None else (None, None)
     scale = common_scale({str(weights): model.config.scale} if model is not None else {}, asked=scale)
@@ -103,8 +135,7 @@ def evaluate(
         "lr": str(lr) if lr else f"made from HR by {made_by}, 8 bit",
         "kernel": made_by,
     }
-    shown = _with_progress(pairs, total=total)
-    return tabulate(methods, shown, scale=scale, device=device, protocol=protocol)
+    return _Job(methods, total, pairs, scale, protocol)
 
 
 def _check_call(hr: str, *, lr: Path | None, split: str | None, kernel: Kernel | None) -> None:
@@ -144,19 +175,23 @@ def tabulate(
     Raises:
         WorkError: not one image could be scored, or a method's output is not finite.
     """
-    found: list[Row | Failure] = []
-    for pair in pairs:
-        if isinstance(pair, Failure):
-            found.append(pair)
-        else:
-            found += zip(pair.names, score_batch(methods, pair, scale=scale, device=device), strict=True)
-    everything = ranks.gather_items(found)
+
+    def score_mine() -> list[Row | Failure]:
+        found: list[Row | Failure] = []
+        for pair in pairs:
+            if isinstance(pair, Failure):
+                found.append(pair)
+            else:
+                found += zip(pair.names, score_batch(methods, pair, scale=scale, device=device), strict=True)
+        return found
+
+    everything = ranks.gather_items(ranks.together(score_mine))
     failures = sorted((item for item in everything if isinstance(item, Failure)), key=lambda item: item.name)
     rows = sorted((item for item in everything if not isinstance(item, Failure)), key=lambda item: item[0])
     if not rows:
         first = f", the first: {failures[0].name}: {failures[0].reason}" if failures else ""
-        raise WorkError(f"none of {len(failures)} images could be evaluated{first}")
-    scores = mean_scores(methods, [row for _, row in rows])
+        ranks.raise_everywhere(WorkError(f"none of {len(failures)} images could be evaluated{first}"))
+    scores = ranks.together(lambda: mean_scores(methods, [row for _, row in rows]))
     return QualityTable(
         {**protocol, **_measures(scale), **_exceptions(rows)}, scores, tuple(rows), tuple(failures)
     )

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from PIL import Image
 
@@ -46,12 +47,12 @@ class RunLog:
     def say(self, line: str) -> None:
         """Print one line on the console."""
         if self.main and not self.quiet:
-            print(line, flush=True)
+            _print(line, sys.stdout)
 
     def warn(self, line: str) -> None:
         """Print one line on stderr, under --quiet too."""
         if self.main:
-            print(f"srdist: warning: {line}", file=sys.stderr, flush=True)
+            _print(f"srdist: warning: {line}", sys.stderr)
 
     def forget_after(self, step: int) -> None:
         """Remove rows and pictures of later steps: the run goes on from `step`."""
@@ -93,6 +94,14 @@ class RunLog:
         if self.wandb is not None:
             self.wandb.close()
             self.wandb = None
+
+
+def _print(line: str, console: TextIO) -> None:
+    try:
+        print(line, file=console, flush=True)
+    except OSError:
+        # A closed ssh window, a `| head` that has gone: no reason to end a run, whose log has it all.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.fileno())
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import UInt8
 
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.stopping import STOP_SIGNALS
 from srdist.shards.reader import BadSample
 from srdist.stream.batch import Batches, Slot
 
@@ -33,7 +34,7 @@ DEPTH = 2
 """Batches a worker may have finished or in hand before the consumer has taken them."""
 
 # A launcher sends these to the whole process group: the rank saves and ends, and needs its workers until then.
-_LEFT_TO_THE_PARENT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_LEFT_TO_THE_PARENT = STOP_SIGNALS
 _PARENT_CHECK_S = 2.0
 _STOP_S = 5.0
 _PR_SET_PDEATHSIG = 1

@@ -86,7 +86,7 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(self.network, step)
+            self.average.update(self.network, step, refused=refused)
         told = torch.stack([self._loss, norm, refused])
         self._loss = torch.zeros((), device=self.device)
         return told

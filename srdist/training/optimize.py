@@ -20,10 +20,16 @@ class WeightAverage:
         self.tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the weights of `model`, after optimizer step `step` (0 is the first)."""
+    def update(self, model: nn.Module, step: int, *, refused: Float[Tensor, ""]) -> None:
+        """Move towards the weights of `model`, after optimizer step `step` (0 is the first); not where it was refused."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), list(model.state_dict().values()), weight)
+        averages = list(self.tensors.values())
+        # The way to oneself is nought, exactly, and no host has to wait to learn whether it is to be gone.
+        towards = [
+            torch.where(refused.bool(), average, value)
+            for average, value in zip(averages, model.state_dict().values(), strict=True)
+        ]
+        torch._foreach_lerp_(averages, towards, weight)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:

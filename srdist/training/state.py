@@ -5,6 +5,7 @@ Apart from the loop, since it is what a resumption and the loop must agree on.
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from srdist.config import Config, dump, parse
 from srdist.machine import ranks
+from srdist.machine.errors import UserError, WorkError
 from srdist.machine.files import write_bytes
 from srdist.networks.weightfile import WeightsInfo, pack_weights
 from srdist.runs import checkpoint
@@ -71,11 +73,13 @@ class Keeper:
         """Go on where the folder stands; the changed fields as {field: [old, new]}, or None for a new run.
 
         Raises:
-            UserError: the network, the images, the seed or the like differ from the run's.
+            UserError: the network, the images, the seed or the like differ from the run's, or only its
+                checkpoints are gone.
             DamagedCheckpointError: there are checkpoints, but none verifies.
         """
         found = ranks.main_first(lambda: checkpoint.newest(self.run / "checkpoints"))
         if found is None:
+            ranks.main_first(self._refuse_a_start_over_weights)
             self.wandb_id = ranks.main_first(lambda: self._prepare_folder(None))
             return None
         path, saved, passed_over = found
@@ -100,6 +104,7 @@ class Keeper:
         """Write a checkpoint, last.safetensors and best.safetensors, each whole."""
         open_sums = ranks.reduce_sums(self.proof.open_sums()).tolist()
         model, optimizer = self.learner.state()
+        self._refuse_not_finite(model | optimizer)
         trainer: dict[str, Any] = {
             "state": asdict(self.state),
             "samples_seen": self.samples_seen,
@@ -123,11 +128,13 @@ class Keeper:
         ranks.main_first(write)
 
     def note_score(self, weights: dict[str, Tensor], psnr_y_db: float) -> bool:
-        """Keep `weights` if their score is the best so far; whether it is."""
+        """Keep `weights` if their score is the best so far; whether it is. A score that is not finite never is."""
         state = self.state
         state.validated_step = state.step
-        if state.best_psnr_y_db is not None and psnr_y_db <= state.best_psnr_y_db:
+        best = -math.inf if state.best_psnr_y_db is None else state.best_psnr_y_db
+        if not (math.isfinite(psnr_y_db) and psnr_y_db > best):
             return False
+        self._refuse_not_finite(weights)
         state.best_psnr_y_db, state.best_step = psnr_y_db, state.step
         self.best = self.pack(weights)
         return True
@@ -138,6 +145,26 @@ class Keeper:
             self.config.model, self.config.data.kernel, self.index.manifest_id, self.state.step
         )
         return pack_weights(weights, info)
+
+    def _refuse_not_finite(self, tensors: dict[str, Tensor]) -> None:
+        """Never write what no run can go on from: the good files of before stay. A collective."""
+        broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+        error = WorkError(
+            f"step {self.state.step}: {', '.join(broken[:4])} not finite, so nothing is saved; the last good "
+            f"checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
+        )
+        # Buffers may differ between ranks.
+        ranks.raise_everywhere(error if broken else None)
+
+    def _refuse_a_start_over_weights(self) -> None:
+        """Weights are saved after their checkpoint: where there are some without one, it was lost or taken away."""
+        found = [name for name in ("best.safetensors", "last.safetensors") if (self.run / name).exists()]
+        if found:
+            raise UserError(
+                f"{self.run}: holds {' and '.join(found)} but no checkpoint, and a new training would overwrite "
+                "them: put checkpoints/ back, choose another --run (train.init_from starts from weights), or "
+                "remove the folder"
+            )
 
     def _prepare_folder(self, known_id: str | None) -> str:
         """Bring the folder's files to where the run stands; return the W&B id."""

@@ -6,17 +6,20 @@ else (log line, validation, checkpoint) happens at step boundaries, on all ranks
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
 from srdist.config import Config
 from srdist.machine import ranks, stopping
 from srdist.machine.device import configure_threads, environment, memory_mb, open_accelerator, split_batch
-from srdist.machine.errors import WorkError
-from srdist.networks.srcnn import build
+from srdist.machine.errors import UserError, WorkError
+from srdist.machine.stopping import StopRequested
+from srdist.networks.srcnn import SRCNN, build
 from srdist.networks.weightfile import fit_state, load_weights
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
@@ -40,21 +43,18 @@ class Trainer:
         )
         self.world = self.accelerator.num_processes
         configure_threads(config.train.threads)
-        self.rank_batch, self.accumulation = split_batch(
-            config.train.global_batch, world=self.world, rank_batch=config.train.rank_batch
+        self.rank_batch, self.accumulation = ranks.together(
+            lambda: split_batch(
+                config.train.global_batch, world=self.world, rank_batch=config.train.rank_batch
+            )
         )
         self._lock: IO[str] | None = None
         ranks.main_first(self._take_lock)
         self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
-        self.index = ShardIndex.open(config.data.shards, config.data.train_split)
-        network = build(config.model, seed=config.train.seed)
-        if config.train.init_from is not None:
-            start, _ = load_weights(config.train.init_from)
-            fit_state(network, start.state_dict(), source=config.train.init_from)
+        self.index, network, self.validator = ranks.together(self._open_inputs)
         self.learner = Learner(
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
         )
-        self.validator = Validator(config, device=self.accelerator.device, run=run)
         self.keeper = Keeper(config, run=run, learner=self.learner, index=self.index, log=self.log)
         changed = self.keeper.take_over()
         self.state, self.trace, self.proof = self.keeper.state, self.keeper.trace, self.keeper.proof
@@ -70,7 +70,7 @@ class Trainer:
             return True
         stopped: str | None = None
         stopping.begin_training()
-        with self._stream() as stream:
+        with ranks.together(self._stream) as stream:
             pairs = iter(stream)
             self._since = self._counted_until = time.perf_counter()
             while stopped is None and (state.step < steps or self._due("validate")):
@@ -133,7 +133,9 @@ class Trainer:
         begin = time.perf_counter()
         try:
             return next(pairs), None
-        except (WorkError, OSError) as error:
+        except StopRequested:
+            return None, None
+        except (UserError, OSError) as error:
             return None, error
         finally:
             self._wait_s += time.perf_counter() - begin
@@ -157,7 +159,8 @@ class Trainer:
         if self._due("log") or self._due("checkpoint") or self.accelerator.device.type == "cpu":
             self._judge(self.trace.flush())
         for epoch in self.proof.finished(state.step * config.global_batch):
-            self.proof.check(epoch, ranks.reduce_sums(self.proof.take(epoch)))
+            total = ranks.reduce_sums(self.proof.take(epoch))
+            ranks.together(partial(self.proof.check, epoch, total))
             state.bad_in_epoch = 0
         if self._due("log"):
             self._log_line()
@@ -192,6 +195,11 @@ class Trainer:
             f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"
         }
         self.log.row("val", state.step, **values)
+        if math.isnan(network.psnr_y_db):
+            self.log.warn(
+                f"validation at step {state.step}: PSNR-Y is not a number, so these weights cannot be the best "
+                f"(images of more than {2 * self.config.model.scale} pixels a side are needed, without the border)"
+            )
         gain = network.psnr_y_db - bicubic.psnr_y_db
         self.log.say(
             f"  validation at step {state.step}: PSNR-Y {network.psnr_y_db:.2f} dB ({gain:+.2f} over bicubic), SSIM-Y "
@@ -224,10 +232,11 @@ class Trainer:
                 f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
             )
             if state.refused_in_row >= limit:
-                raise WorkError(
+                error = WorkError(
                     f"step {step.step}: loss or gradient not finite {limit} steps in a row (train.max_bad_steps); "
                     f"the last good checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
                 )
+                ranks.raise_everywhere(error)
 
     def _note_bad(self, bad: list[BadSample]) -> None:
         """List damaged samples of all ranks, and stop where they are too many."""
@@ -238,11 +247,12 @@ class Trainer:
         ranks.main_first(lambda: self.log.bad_samples(self.state.step + 1, found))
         if state.bad_in_epoch > config.max_bad_fraction * len(self.index):
             first = found[0]
-            raise WorkError(
+            error = WorkError(
                 f"{state.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
                 f"{config.max_bad_fraction} (the newest: shard {first['shard']}, key {first['key']}, offset "
                 f"{first['offset']}: {first['reason']}); see {self.run}/bad_samples.jsonl, repack the set"
             )
+            ranks.raise_everywhere(error)
 
     def _log_line(self) -> None:
         state, config, steps = self.state, self.config.train, self.trace.steps
@@ -321,6 +331,16 @@ class Trainer:
         )
         for name, (before, after) in (changed or {}).items():
             self.log.say(f"  {name}: {before} before, {after} now")
+
+    def _open_inputs(self) -> tuple[ShardIndex, SRCNN, Validator]:
+        """What this rank reads: the images, the network's first weights, the validation split."""
+        config = self.config
+        index = ShardIndex.open(config.data.shards, config.data.train_split)
+        network = build(config.model, seed=config.train.seed)
+        if config.train.init_from is not None:
+            start, _ = load_weights(config.train.init_from)
+            fit_state(network, start.state_dict(), source=config.train.init_from)
+        return index, network, Validator(config, device=self.accelerator.device, run=self.run)
 
     def _take_lock(self) -> None:
         self._lock = runfolder.lock(self.run)

@@ -13,7 +13,8 @@ from torch import Tensor
 from srdist.config import Config
 from srdist.images.pixels import to_float, to_u8
 from srdist.machine import ranks, stopping
-from srdist.machine.errors import WorkError
+from srdist.machine.errors import UserError
+from srdist.machine.stopping import StopRequested
 from srdist.networks.srcnn import SRCNN
 from srdist.quality.grid import Row, draw_grid
 from srdist.quality.scores import Scores, Upscaler, baseline, score_pairs
@@ -97,7 +98,9 @@ class Validator:
                     cut_short.by_request = True
                     return
                 yield pair
-        except (WorkError, OSError) as error:
+        except StopRequested:
+            cut_short.by_request = True
+        except (UserError, OSError) as error:
             cut_short.by = error
 
     def _read(self, *, rank: int, world: int, limit: int | None, workers: int) -> Iterator[Pair]:

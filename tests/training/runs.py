@@ -1,11 +1,26 @@
-"""Training runs as processes, as benchmarks/survival.py starts them too."""
+"""Training runs: as processes, as benchmarks/survival.py starts them too, and in the test's own process."""
 
 from __future__ import annotations
 
-from benchmarks.runs import BIN, Launch, different_states, kill_tree
-from srdist.runs.checkpoint import Checkpoint
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["BIN", "Launch", "assert_equal_states", "kill_tree"]
+from benchmarks.runs import BIN, BRIEF, ROOT, THIN, Launch, different_states, kill_tree
+from srdist.config import load
+from srdist.runs.checkpoint import Checkpoint
+from srdist.training.trainer import Trainer
+
+__all__ = ["BIN", "Launch", "assert_equal_states", "kill_tree", "trainer_here"]
+
+
+@contextmanager
+def trainer_here(shards: Path, run: Path, *settings: str) -> Iterator[Trainer]:
+    """A Trainer in this process, without a launcher: for what needs no process of its own."""
+    own = ("log.wandb=disabled", f"data.shards={shards}", "data.workers=0", "train.threads=1")
+    config = load(ROOT / "configs/demo_x2.yaml", (*THIN, *BRIEF, *own, *settings))
+    with Trainer(config, run=run, quiet=True) as trainer:
+        yield trainer
 
 
 def assert_equal_states(a: Checkpoint, b: Checkpoint) -> None:

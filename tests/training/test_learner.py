@@ -1,0 +1,110 @@
+"""One guarded optimizer step: better weights out, or nothing changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from srdist.config import TrainConfig
+from srdist.networks.config import SRCNNConfig
+from srdist.networks.srcnn import build
+from srdist.training.learner import Learner
+
+THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
+
+
+def learner(**settings: object) -> Learner:
+    config = TrainConfig.model_validate({"global_batch": 4, **settings})
+    return Learner(build(THIN, seed=0), config, Accelerator(cpu=True), images_per_step=4)
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    lr = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    hr = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return lr, hr, torch.ones(4)
+
+
+def everything(trained: Learner) -> dict[str, Tensor]:
+    model, optimizer = trained.state()
+    return model | optimizer
+
+
+def test_a_step_on_a_batch_brings_its_loss_down() -> None:
+    trained = learner()
+    losses = []
+    for step in range(5):
+        trained.accumulate(*batch(), last=True)
+        losses.append(float(trained.update(step, 1e-3)[0]))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+def test_a_step_that_is_refused_changes_neither_weights_nor_optimizer_nor_average() -> None:
+    trained = learner(ema_decay=0.9)
+    for step in range(2):
+        trained.accumulate(*batch(step), last=True)
+        trained.update(step, 1e-2)
+    before = everything(trained)
+    lr, hr, weight = batch(2)
+    trained.accumulate(lr, hr, weight * torch.inf, last=True)
+    assert trained.update(2, 1e-2)[2] == 1
+    after = everything(trained)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def test_an_image_of_weight_nought_has_no_part_in_the_step() -> None:
+    lr, hr, weight = batch()
+    weight[1] = 0
+    other = hr.clone()
+    other[1] = 0
+    found = []
+    for target in (hr, other):
+        trained = learner()
+        trained.accumulate(lr, target, weight, last=True)
+        trained.update(0, 1e-3)
+        found.append(everything(trained))
+    for name, tensor in found[0].items():
+        assert torch.equal(found[1][name], tensor), name
+
+
+def test_what_was_gathered_for_an_abandoned_step_is_forgotten() -> None:
+    trained, fresh = learner(), learner()
+    trained.accumulate(*batch(1), last=True)
+    trained.abandon()
+    for each in (trained, fresh):
+        each.accumulate(*batch(0), last=True)
+        each.update(0, 1e-3)
+    for name, tensor in everything(fresh).items():
+        assert torch.equal(everything(trained)[name], tensor), name
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.99])
+def test_saved_and_loaded_it_goes_on_bit_for_bit(ema_decay: float | None) -> None:
+    whole, first, second = (learner(ema_decay=ema_decay) for _ in range(3))
+    for step in range(4):
+        whole.accumulate(*batch(step), last=True)
+        whole.update(step, 1e-3)
+        part = first if step < 2 else second
+        if step == 2:
+            second.load_state(*first.state())
+        part.accumulate(*batch(step), last=True)
+        part.update(step, 1e-3)
+    for name, tensor in everything(whole).items():
+        assert torch.equal(everything(second)[name], tensor), name
+    for name, tensor in whole.weights().items():
+        assert torch.equal(second.weights()[name], tensor), name
+
+
+def test_the_running_average_forgets_its_random_start_quickly_and_then_follows_slowly() -> None:
+    trained = learner(ema_decay=0.5)
+    start = trained.weights()["conv1.weight"]
+    trained.accumulate(*batch(), last=True)
+    trained.update(0, 1e-2)
+    moved = trained.state()[0]["conv1.weight"]
+    # The first step's decay is (1 + 0) / (10 + 0).
+    torch.testing.assert_close(trained.weights()["conv1.weight"], torch.lerp(start, moved, 0.9))
