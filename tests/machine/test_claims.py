@@ -19,7 +19,7 @@ def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
     code = [
         "import time, sys",
         "from pathlib import Path",
-        "from srdist.claims import Worker",
+        "from srdist.machine.claims import Worker",
         f"worker = Worker(Path({str(folder)!r}), lease_s=1.0, heartbeat_s=0.2).__enter__()",
         *lines,
         "print('ready', flush=True)",
@@ -87,7 +87,7 @@ def test_a_killed_claim_is_taken_over_by_one_process_only(tmp_path: Path) -> Non
             [
                 sys.executable,
                 "-c",
-                f"import time; from pathlib import Path; from srdist.claims import Worker\n"
+                f"import time; from pathlib import Path; from srdist.machine.claims import Worker\n"
                 f"with Worker(Path({str(tmp_path)!r})) as w:\n"
                 f"    print(sum(w.claim(f'u{{i}}') for i in range(50)), flush=True); time.sleep(2)",
             ],

@@ -22,8 +22,8 @@ from tests.stream.test_pairs import train_stream
 
 PROGRAM = """
 import os, signal, sys, time
-from srdist.data.shards import ShardIndex
-from tests.data.test_stream import train_stream
+from srdist.shards.reader import ShardIndex
+from tests.stream.test_pairs import train_stream
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: None)
