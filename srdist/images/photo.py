@@ -11,7 +11,6 @@ profile. CMYK is the exception: it is converted to sRGB (through its profile if 
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
-from srdist.images.decode import UnreadableImageError, open_image
+from srdist.images.decode import UnreadableImageError, decoding, open_image
+from srdist.machine.errors import WorkError
 
 OutputFormat = Literal["jpg", "png", "webp"]
 
@@ -58,17 +58,20 @@ class Photo:
     """What was lost in reading, for the receipt: frames that were left out, a profile that did not work."""
 
 
+class UnwritableImageError(WorkError):
+    """Pixels that an image format cannot hold; the message says why, without the file's name."""
+
+
 def probe_size(path: Path) -> tuple[int, int]:
     """Width and height from the file's header, as stored; (0, 0) where there is no readable header."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with decoding("no size"), Image.open(path) as image:
+            return image.size
+    except UnreadableImageError:
         return 0, 0
 
 
+@decoding("cannot be decoded")
 def decode_photo(data: bytes) -> Photo:
     """Decode one image file's bytes; of several frames the first.
 
@@ -80,20 +83,13 @@ def decode_photo(data: bytes) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"first of {frames} frames")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd palettes and damaged EXIF: neither changes the pixels.
-            warnings.simplefilter("ignore")
-            image.load()
-            icc = image.info.get("icc_profile")
-            image = _upright(image, notes)
-            exif = _exif(image)
-            if image.mode == "CMYK":
-                image, icc = _from_cmyk(image, icc, notes), None
-            pixels = _pixels(image, notes)
-    except (OSError, ValueError, SyntaxError, OverflowError) as error:
-        raise UnreadableImageError(f"cannot be decoded: {error}") from error
-    return Photo(pixels, icc or None, exif, tuple(notes))
+    image.load()
+    icc = image.info.get("icc_profile")
+    image = _upright(image, notes)
+    exif = _exif(image)
+    if image.mode == "CMYK":
+        image, icc = _from_cmyk(image, icc, notes), None
+    return Photo(_pixels(image, notes), icc or None, exif, tuple(notes))
 
 
 def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tuple[str, ...]]:
@@ -103,12 +99,12 @@ def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tup
         quality: 1 to 100, of JPEG and of lossy WebP.
 
     Raises:
-        ValueError: a side is longer than the format can hold.
+        UnwritableImageError: a side is longer than the format can hold, or its encoder gives up.
     """
     kind = WRITABLE[suffix]
     height, width, channels = photo.pixels.shape
     if max(height, width) > MAX_SIDE.get(kind, 1 << 30):
-        raise ValueError(
+        raise UnwritableImageError(
             f"{width}x{height}: {kind} holds at most {MAX_SIDE[kind]} pixels a side, use --format png"
         )
     notes: tuple[str, ...] = ()
@@ -132,7 +128,11 @@ def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tup
         options |= {"icc_profile": photo.icc} if photo.icc else {}
         options |= {"exif": photo.exif} if photo.exif else {}
     buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
+    try:
+        image.save(buffer, format=kind, **options)
+    except Exception as error:
+        # What belongs to a photo comes from any file: whatever an encoder raises over it is this image's failure.
+        raise UnwritableImageError(f"cannot be encoded as {kind}: {type(error).__name__}: {error}") from error
     return buffer.getvalue(), notes
 
 
@@ -148,31 +148,34 @@ def over_white(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w d"]
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+        with decoding("EXIF not readable"):
+            return ImageOps.exif_transpose(image)
+    except UnreadableImageError as error:
         # A damaged EXIF block says nothing about the pixels: they are taken as stored.
-        notes.append(f"EXIF not readable: {error}")
+        notes.append(str(error))
         return image
 
 
 def _exif(image: Image.Image) -> bytes | None:
     try:
-        return image.getexif().tobytes() or None if image.info.get("exif") else None
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+        with decoding("EXIF not readable"):
+            return image.getexif().tobytes() or None if image.info.get("exif") else None
+    except UnreadableImageError:
         return None
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
     if icc:
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            assert converted is not None
-            return converted
-        except (ImageCms.PyCMSError, OSError) as error:
-            notes.append(f"CMYK profile not usable, converted without it: {error}")
+            with decoding("CMYK profile not usable, converted without it"):
+                source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+                converted = ImageCms.profileToProfile(
+                    image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+                )
+                assert converted is not None
+                return converted
+        except UnreadableImageError as error:
+            notes.append(str(error))
     return image.convert("RGB")
 
 

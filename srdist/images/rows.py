@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from srdist.images.decode import MAX_PIXELS, UnreadableImageError
-from srdist.images.photo import MAX_SIDE, WRITABLE
+from srdist.images.decode import MAX_PIXELS, UnreadableImageError, decoding
+from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError
 
 STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
@@ -38,10 +38,10 @@ def is_deep(data: bytes) -> bool:
         return data[24:25] == b"\x10"
     if data[:2] in (b"II", b"MM"):
         try:
-            image = _vips().Image.new_from_buffer(data, "")
-        except _vips().Error:
+            with decoding("no tags"):
+                return bool(_vips().Image.new_from_buffer(data, "").format == "ushort")
+        except UnreadableImageError:
             return False
-        return bool(image.format == "ushort")
     return False
 
 
@@ -52,24 +52,22 @@ class RowReader:
         UnreadableImageError: from the constructor or from `rows`.
     """
 
+    @decoding("cannot be decoded")
     def __init__(self, path: Path) -> None:
         vips = _vips()
         notes: list[str] = []
-        try:
-            image = vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
-            if _field(image, "orientation", 1) != 1:
-                # Turning needs the last row first: decoded whole, into memory or a temporary file.
-                image = vips.Image.new_from_file(str(path), access="random", fail_on="error").autorot()
-            if (frames := _field(image, "n-pages", 1)) > 1:
-                notes.append(f"first of {frames} frames")
-            _refuse_other_samples(image)
-            self.icc: bytes | None = _field(image, "icc-profile-data", None)
-            if image.interpretation == "cmyk":
-                image, self.icc = image.icc_transform("srgb", embedded=True, depth=8), None
-            elif image.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "rgb"):
-                image = image.colourspace("srgb")
-        except vips.Error as error:
-            raise _unreadable(error) from error
+        image = vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        if _field(image, "orientation", 1) != 1:
+            # Turning needs the last row first: decoded whole, into memory or a temporary file.
+            image = vips.Image.new_from_file(str(path), access="random", fail_on="error").autorot()
+        if (frames := _field(image, "n-pages", 1)) > 1:
+            notes.append(f"first of {frames} frames")
+        _refuse_other_samples(image)
+        self.icc: bytes | None = _field(image, "icc-profile-data", None)
+        if image.interpretation == "cmyk":
+            image, self.icc = image.icc_transform("srgb", embedded=True, depth=8), None
+        elif image.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "rgb"):
+            image = image.colourspace("srgb")
         self.height, self.width, self.channels = int(image.height), int(image.width), int(image.bands)
         self.dtype = np.dtype(np.uint8 if image.format == "uchar" else np.uint16)
         self.exif = _exif_of(_field(image, "exif-data", None))
@@ -77,16 +75,14 @@ class RowReader:
         self._image = image
         self._region: Any = None
 
+    @decoding("cannot be decoded")
     def rows(self, start: int, stop: int) -> Shaped[np.ndarray, "h w c"]:
         """Rows start to stop; starts must not go back."""
         if start == stop:
             return np.empty((0, self.width, self.channels), self.dtype)
-        try:
-            if self._region is None:  # here, because a region belongs to the thread that made it
-                self._region = _vips().Region.new(self._image)
-            data = self._region.fetch(0, start, self.width, stop - start)
-        except _vips().Error as error:
-            raise _unreadable(error) from error
+        if self._region is None:  # here, because a region belongs to the thread that made it
+            self._region = _vips().Region.new(self._image)
+        data = self._region.fetch(0, start, self.width, stop - start)
         return np.frombuffer(data, self.dtype).reshape(stop - start, self.width, self.channels)
 
 
@@ -108,12 +104,12 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
     """Encode into the file `target` in the format of `suffix`; returns what the format could not hold.
 
     Raises:
-        ValueError: a side is longer than the format can hold.
+        UnwritableImageError: a side is longer than the format can hold.
     """
     vips = _vips()
     kind = WRITABLE[suffix]
     if max(photo.height, photo.width) > MAX_SIDE.get(kind, 1 << 30):
-        raise ValueError(
+        raise UnwritableImageError(
             f"{photo.width}x{photo.height}: {kind} holds at most {MAX_SIDE[kind]} pixels a side, use --format png"
         )
     deep, grey = photo.dtype == np.uint16, photo.channels < 3
@@ -200,19 +196,16 @@ def _exif_of(block: bytes | None) -> bytes | None:
         return None
     exif = Image.Exif()
     try:
-        exif.load(bytes(block))
-        exif.pop(0x0112, None)  # orientation: the pixels are upright
-        return exif.tobytes()
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+        with decoding("EXIF not readable"):
+            exif.load(bytes(block))
+            exif.pop(0x0112, None)  # orientation: the pixels are upright
+            return exif.tobytes()
+    except UnreadableImageError:
         return None
 
 
 def _field(image: Any, name: str, default: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else default
-
-
-def _unreadable(error: Exception) -> UnreadableImageError:
-    return UnreadableImageError(f"cannot be decoded: {_one_line(error)}")
 
 
 def _one_line(error: Exception) -> str:
