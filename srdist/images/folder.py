@@ -1,17 +1,21 @@
 """A folder of images and all below it, in an order that every process agrees on: the one walker of srdist.
 
-The walk holds the names of one folder and of those above it, however many images there are in all.
+The walk holds the names of one folder and of those above it, however many images there are in all. Only regular files
+are images, and only they are opened: a FIFO would be waited for, a link to /dev/zero never ends.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
-from srdist.images.decode import IMAGE_SUFFIXES
+from srdist.images.decode import IMAGE_SUFFIXES, UnreadableImageError
 from srdist.machine.errors import UserError
 
 
@@ -36,6 +40,13 @@ class InputFile(NamedTuple):
     """Modification time."""
     folder: Folder
     """What lies beside it."""
+    identity: tuple[int, int]
+    """Device and inode: equal where links lead to one file by two paths."""
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result, folder: Folder) -> InputFile:
+        """A file by its status."""
+        return cls(path, status.st_size, status.st_mtime_ns, folder, _identity(status))
 
 
 @dataclass(slots=True)
@@ -62,20 +73,24 @@ class Walk:
         self.links_not_followed: list[str] = []
         """Symbolic links that lead back to a folder above them, as far as they have been met."""
         self.unreadable: list[tuple[str, str]] = []
-        """Folders below that could not be listed, images that could not be looked at, and why."""
-        self._others = 0
+        """Folders below that could not be listed, images that could not be looked at or are no regular files, and why."""
+        self.others: Counter[str] = Counter()
+        """Files that were skipped, by their suffix in lower case."""
 
     def __iter__(self) -> Iterator[InputFile]:
         if self.source.is_file():
-            name, status = self.source.name, self.source.stat()
-            yield InputFile(name, status.st_size, status.st_mtime_ns, Folder("", [os.fsencode(name)]))
+            name = self.source.name
+            yield InputFile.of(name, self.source.stat(), Folder("", [os.fsencode(name)]))
             return
+        if not self.source.is_dir():
+            kind = kind_of(self.source.stat())
+            raise UserError(f"{self.source}: is {kind}, expected a folder or an image file")
         empty = True
         for file in self._below():
             empty = False
             yield file
         if empty:
-            what = f"{self._others} other files" if self._others else "an empty folder"
+            what = f"{self.others.total()} other files" if self.others else "an empty folder"
             what += "".join(f"; {path}: {reason}" for path, reason in self.unreadable)
             suffixes = " ".join(sorted(IMAGE_SUFFIXES))
             raise UserError(f"{self.source}: no image in it ({what}); looked for {suffixes}")
@@ -93,7 +108,10 @@ class Walk:
             if status is None:
                 continue
             if not entry.endswith(b"/"):
-                yield InputFile(path, status.st_size, status.st_mtime_ns, level.folder)
+                if stat.S_ISREG(status.st_mode):
+                    yield InputFile.of(path, status, level.folder)
+                else:
+                    self.unreadable.append((path, f"{kind_of(status)}, not a regular file"))
             elif (identity := _identity(status)) in level.above:
                 self.links_not_followed.append(path.removesuffix("/"))
             else:
@@ -113,12 +131,12 @@ class Walk:
                 elif suffix_of(os.fsdecode(entry.name)).lower() in IMAGE_SUFFIXES:
                     names.append(entry.name)
                 else:
-                    self._others += 1
+                    self.others[suffix_of(os.fsdecode(entry.name)).lower()] += 1
         names.sort()
         return _Level(Folder(prefix, names), iter(names), above)
 
     def _status(self, path: str) -> os.stat_result | None:
-        """Of the file or folder, or of a link that leads nowhere: reading it will fail by name; None where there is none."""
+        """Of the file or folder, or of a link that leads nowhere; None where there is none."""
         place = self.source / path
         try:
             try:
@@ -130,6 +148,40 @@ class Walk:
         except OSError as error:
             self.unreadable.append((path, f"cannot be looked at: {error.strerror}"))
             return None
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading, and wait for nothing.
+
+    Raises:
+        UnreadableImageError: a FIFO, a device or a folder, perhaps put there since it was listed.
+    """
+    # O_NONBLOCK: a FIFO opens at once, and is then seen to be one. Regular files do not know it.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return file
+    file.close()
+    raise UnreadableImageError(f"{kind_of(status)}, not a regular file")
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file; raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def kind_of(status: os.stat_result) -> str:
+    """What a path that should be a regular file is, with its article."""
+    kinds = {
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a link that leads nowhere",
+    }
+    return kinds.get(stat.S_IFMT(status.st_mode), "a file")
 
 
 def suffix_of(path: str) -> str:

@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
 from srdist.images.decode import UnreadableImageError, decoding, open_image
+from srdist.images.folder import open_regular
 from srdist.machine.errors import WorkError
 
 OutputFormat = Literal["jpg", "png", "webp"]
@@ -65,7 +66,7 @@ class UnwritableImageError(WorkError):
 def probe_size(path: Path) -> tuple[int, int]:
     """Width and height from the file's header, as stored; (0, 0) where there is no readable header."""
     try:
-        with decoding("no size"), Image.open(path) as image:
+        with decoding("no size"), open_regular(path) as file, Image.open(file) as image:
             return image.size
     except UnreadableImageError:
         return 0, 0

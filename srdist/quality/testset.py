@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from srdist.images.decode import UnreadableImageError, decode_rgb
-from srdist.images.folder import Walk
+from srdist.images.folder import Walk, read_regular
 from srdist.images.kernels import Kernel
 from srdist.images.pixels import mod_crop
 from srdist.images.resize import resize_u8
@@ -51,20 +51,18 @@ class PairFile:
     lr: Path | None
 
 
-def find_images(place: Path) -> dict[str, Path]:
-    """The image files in a folder and all below it, or the one file, by their path in it, sorted.
+def find_images(place: Path) -> tuple[dict[str, Path], list[Failure]]:
+    """The image files in a folder and all below it, or the one file, by their path in it, sorted; and what is no file.
 
     Raises:
-        UserError: no such folder, no image in it, or a folder below it that cannot be listed.
+        UserError: no such folder, or no image in it.
     """
     if not place.exists():
         raise UserError(f"{place}: no such folder")
     # A link back to a folder above it shows images that are listed already.
     walk = Walk(place)
     found = {file.path: walk.folder / file.path for file in walk}
-    for path, reason in walk.unreadable:
-        raise UserError(f"{place / path}: {reason}")
-    return found
+    return found, [Failure(path, reason) for path, reason in walk.unreadable]
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:
@@ -73,14 +71,14 @@ def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile]
     Raises:
         UserError: a folder without images, or two LR files that an HR image could mean.
     """
-    hr_files = find_images(hr)
+    hr_files, failures = find_images(hr)
     if lr is None:
-        return [PairFile(name, path, None) for name, path in hr_files.items()], []
-    lr_files = find_images(lr)
+        return [PairFile(name, path, None) for name, path in hr_files.items()], failures
+    lr_files, _ = find_images(lr)  # the HR image of what cannot be read is listed below
     by_stem: dict[str, list[Path]] = {}
     for name, path in lr_files.items():
         by_stem.setdefault(_bare(name, scale), []).append(path)
-    pairs, failures = [], []
+    pairs = []
     for name, path in hr_files.items():
         candidates = [lr_files[name]] if name in lr_files else by_stem.get(_bare(name, scale), [])
         if len(candidates) > 1:
@@ -141,7 +139,7 @@ def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> I
 
 def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
     """Decode one pair; the errors name the LR file, not the HR file, which the caller knows."""
-    whole = decode_rgb(file.hr.read_bytes()).unsqueeze(0)
+    whole = decode_rgb(read_regular(file.hr)).unsqueeze(0)
     hr = mod_crop(whole, scale)
     height, width = hr.shape[-2] // scale, hr.shape[-1] // scale
     if not (height and width):
@@ -150,7 +148,7 @@ def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair
         assert kernel is not None
         return NamedPair((file.name,), resize_u8(hr, height=height, width=width, kernel=kernel), hr)
     try:
-        lr = decode_rgb(file.lr.read_bytes()).unsqueeze(0)
+        lr = decode_rgb(read_regular(file.lr)).unsqueeze(0)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"LR image {file.lr}: {error}") from error
     if lr.shape[-2:] != (height, width):

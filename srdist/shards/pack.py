@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from webdataset.writer import TarWriter
 
 from srdist.images.decode import UnreadableImageError, decode_into, image_size
+from srdist.images.folder import read_regular
 from srdist.machine import files as wholefile
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import (
@@ -139,7 +140,7 @@ def _check_all(
 
 def _check(source: Source, min_side: int) -> Checked | tuple[str, str, str]:
     try:
-        data = source.file.read_bytes()
+        data = read_regular(source.file)
         height, width = check_image(data, min_side=min_side)
     except OSError as error:
         return source.relative, "unreadable", f"{error.strerror}"
@@ -213,7 +214,7 @@ def _write_tar(job: tuple[Path, list[Checked]]) -> list[int]:
             # webdataset 1.0.2 drops its own format argument: without this, long or non-ASCII names become pax.
             writer.tarstream.format = tarfile.USTAR_FORMAT
             for one in samples:
-                data = one.source.file.read_bytes()
+                data = read_regular(one.source.file)
                 if zlib.crc32(data) != one.crc32:
                     raise WorkError(f"{one.source.file}: changed while it was packed")
                 offsets.append(writer.tarstream.offset + tarfile.BLOCKSIZE)

@@ -6,17 +6,15 @@ Apart from packing, because it only looks at names: which file gets which key, w
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srdist.images.decode import IMAGE_SUFFIXES
+from srdist.images.folder import Walk
 from srdist.machine.errors import UserError
 from srdist.settings.yaml12 import read_yaml
 
@@ -105,6 +103,9 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
 
     Raises:
         UserError: no such folder, no image in it, no split file, a bad line in it, two images with one key.
+
+    A file to which links lead by several paths is packed once, by the first of them: a copy in another split would
+    put test images into the training.
     """
     if not images.is_dir():
         found = "a file" if images.exists() else "no such folder"
@@ -112,17 +113,17 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
     if split_file is not None and recipe.split != "file":
         raise UserError(f"--split-file: the recipe {recipe.name} has split: {recipe.split}, which reads none")
     result = Plan()
+    walk = Walk(images)
     files: dict[str, Path] = {}
-    for relative, file in _walk(images):
-        suffix = file.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            files[relative] = file
+    seen: dict[tuple[int, int], str] = {}
+    for image in walk:
+        first = seen.setdefault(image.identity, image.path)
+        if first == image.path:
+            files[image.path] = images / image.path
         else:
-            result.other_files[suffix or "without an ending"] += 1
-    if not files:
-        raise UserError(
-            f"{images}: no image in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))}, in every folder below)"
-        )
+            result.left_out.append((image.path, "same file", f"links lead to {first} as well"))
+    result.left_out += [(path, "unreadable", reason) for path, reason in walk.unreadable]
+    result.other_files = Counter({suffix or "without an ending": n for suffix, n in walk.others.items()})
     match recipe.split:
         case "file":
             _by_file(recipe, images, files, split_file, result)
@@ -144,19 +145,6 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
 def key_of(relative: str) -> str:
     """An image's key: its path without the ending, dots replaced (webdataset cuts a key at its first dot)."""
     return str(PurePosixPath(relative).with_suffix("")).replace(".", "_")
-
-
-def _walk(images: Path) -> Iterator[tuple[str, Path]]:
-    for folder, folders, names in os.walk(images, followlinks=True, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                file = Path(folder, name)
-                yield file.relative_to(images).as_posix(), file
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _by_folders(images: Path, files: dict[str, Path], result: Plan) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from srdist.images.folder import open_regular, read_regular
 from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.images.rows import STREAMED, RawPhoto, RowReader, encode_raw, is_deep
 from srdist.networks.enlarger import Enlarger
@@ -53,10 +54,10 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
         OSError, UnreadableImageError.
     """
     if in_strips(path, output_pixels=output_pixels):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Loaded(RowReader(path), sha256)
-    data = path.read_bytes()
+    data = read_regular(path)
     sha256 = hashlib.sha256(data).hexdigest()
     deep = path.suffix.lower() in STREAMED and is_deep(data)
     return Loaded(RowReader(path) if deep else decode_photo(data), sha256)

@@ -194,6 +194,27 @@ def _with_crc(png: bytes) -> bytes:
     return png[:29] + zlib.crc32(png[12:29]).to_bytes(4) + png[33:]
 
 
+def test_an_image_that_links_show_several_times_is_packed_once(images: Images, tmp_path: Path) -> None:
+    folder = images(10)
+    (folder / "round").symlink_to(folder)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "up").symlink_to(folder)
+    (tmp_path / "elsewhere").symlink_to(folder)
+    (folder / "sub" / "beside").symlink_to(tmp_path / "elsewhere")
+    (folder / "sub" / "again.jpg").symlink_to("../000003.jpg")
+    (folder / "sub" / "hard.jpg").hardlink_to(folder / "000004.jpg")
+    (tmp_path / "other.jpg").write_bytes((folder / "000005.jpg").read_bytes())
+    (folder / "sub" / "other.jpg").symlink_to(tmp_path / "other.jpg")
+    report = pack(HASHED, folder, out=tmp_path / "set")
+    assert sum(report.samples.values()) == 11
+    assert report.left_out == {"same file": 2}
+    listed = [json.loads(line) for line in (tmp_path / "set" / "left_out.jsonl").read_text().splitlines()]
+    assert [(line["image"], line["reason"]) for line in listed] == [
+        ("sub/again.jpg", "links lead to 000003.jpg as well"),
+        ("sub/hard.jpg", "links lead to 000004.jpg as well"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [("000003.png", "000003.jpg and 000003.png"), ("000_003.jpg", None), ("000003.JPG", "000003.JPG")],
