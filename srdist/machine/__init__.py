@@ -2,7 +2,7 @@
 
 errors    a user's errors, in one line, and their exit codes
 files     files appear whole or not at all
-stopping  SIGTERM, SIGINT, SIGUSR1, STOP: a request to stop
+stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
 claims    work shared by processes that never talk: claims, leases, logs
