@@ -91,6 +91,17 @@ def check_manifest(found: str, *, trained: str, source: Path) -> None:
         )
 
 
+def check_no_weights(run: Path) -> None:
+    """Refuse to begin anew over weights: they are saved after their checkpoint, so that was lost or taken away."""
+    found = [name for name in ("best.safetensors", "last.safetensors") if (run / name).exists()]
+    if found:
+        raise UserError(
+            f"{run}: holds {' and '.join(found)} but no checkpoint, and a new training would overwrite "
+            "them: put checkpoints/ back, choose another --run (train.init_from starts from weights), or "
+            "remove the folder"
+        )
+
+
 def mark_stopped(run: Path, *, reason: str, step: int) -> None:
     """Leave STOPPED, for scripts that cannot see our exit code through a launcher; take the STOP file away."""
     write_json(run / "STOPPED", {"reason": reason, "step": step})

@@ -4,7 +4,7 @@ trainer     the training loop
 learner     one guarded optimizer step
 optimize    weight average, gradient norm
 schedule    the learning rate of each step
-state       a run's state, to the disk and back
+state       where a run stands: read from its folder, saved there
 stepvalues  the values of each step
 validation  scores and sample grid of a run
 """

@@ -1,13 +1,14 @@
-"""Keeping a run: its state taken over from its folder and saved there, the same on every rank.
+"""Where a run stands: one value that the loop owns, read from the run's folder and saved there, the same on every rank.
 
-Apart from the loop, since it is what a resumption and the loop must agree on.
+`restore` and `save` are collectives. Files are read and written by the first rank; its failure is raised on all.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from srdist.training.stepvalues import Trace
 
 
 @dataclass(slots=True)
-class TrainState:
-    """Where the run stands: plain values, the same on every rank, stored in trainer.json."""
+class Counts:
+    """The plain values of a state, stored in trainer.json."""
 
     step: int = 0
     """Optimizer steps done, refused ones included."""
@@ -47,133 +48,132 @@ class TrainState:
     train_seconds: float = 0.0
     """Seconds in the training loop, over all resumptions."""
 
-
-class Keeper:
-    """The state of the run in folder `run`, and its way to the disk and back.
-
-    Every method is a collective. Files are written by the first rank; its failure is raised on all.
-    """
-
-    def __init__(
-        self, config: Config, *, run: Path, learner: Learner, index: ShardIndex, log: RunLog
-    ) -> None:
-        self.config, self.run, self.learner, self.index, self.log = config, run, learner, index, log
-        self.state, self.trace = TrainState(), Trace()
-        self.best: bytes | None = None
-        """best.safetensors, as bytes."""
-        self.wandb_id = ""
-        self.proof = EpochProof(index, start=0)
-
-    @property
-    def samples_seen(self) -> int:
-        """The stream's position: the whole state of the loader."""
-        return self.state.step * self.config.train.global_batch
-
-    def take_over(self) -> dict[str, list[Any]] | None:
-        """Go on where the folder stands; the changed fields as {field: [old, new]}, or None for a new run.
-
-        Raises:
-            UserError: the network, the images, the seed or the like differ from the run's, or only its
-                checkpoints are gone.
-            DamagedCheckpointError: there are checkpoints, but none verifies.
-        """
-        found = ranks.main_first(lambda: checkpoint.newest(self.run / "checkpoints"))
-        if found is None:
-            ranks.main_first(self._refuse_a_start_over_weights)
-            self.wandb_id = ranks.main_first(lambda: self._prepare_folder(None))
-            return None
-        path, saved, passed_over = found
-        for problem in passed_over:
-            self.log.warn(f"checkpoint passed over: {problem}")
-        old = parse(saved.trainer["config"], source=f"{path}/trainer.json")
-        changed = runfolder.changes(old, self.config, source=self.run)
-        runfolder.check_manifest(
-            self.index.manifest_id, trained=saved.trainer["manifest_id"], source=self.run
-        )
-        self.learner.load_state(saved.model, saved.optimizer)
-        self.state = TrainState(**saved.trainer["state"])
-        self.trace.restore(saved.trainer["trace"])
-        self.best = saved.best
-        self.proof = EpochProof(self.index, start=self.samples_seen)
-        open_sums = torch.tensor(saved.trainer["proof"], dtype=torch.int64)
-        self.proof.restore(open_sums if ranks.is_main() else torch.zeros_like(open_sums))
-        self.wandb_id = ranks.main_first(lambda: self._prepare_folder(saved.trainer["wandb_id"]))
-        return changed
-
-    def save(self) -> None:
-        """Write a checkpoint, last.safetensors and best.safetensors, each whole."""
-        open_sums = ranks.reduce_sums(self.proof.open_sums()).tolist()
-        model, optimizer = self.learner.state()
-        self._refuse_not_finite(model | optimizer)
-        trainer: dict[str, Any] = {
-            "state": asdict(self.state),
-            "samples_seen": self.samples_seen,
-            "proof": open_sums,
-            "trace": self.trace.dump(),
-            "config": self.config.model_dump(mode="json"),
-            "manifest_id": self.index.manifest_id,
-            "world": ranks.world(),
-            "wandb_id": self.wandb_id,
-        }
-        content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=self.best)
-        last = self.pack(self.learner.weights())
-
-        def write() -> None:
-            folder = self.run / "checkpoints"
-            checkpoint.write(folder, content, step=self.state.step)
-            write_bytes(self.run / "last.safetensors", last)
-            self._write_best()
-            checkpoint.prune(folder, keep=self.config.train.keep_checkpoints, best_step=self.state.best_step)
-
-        ranks.main_first(write)
-
-    def note_score(self, weights: dict[str, Tensor], psnr_y_db: float) -> bool:
-        """Keep `weights` if their score is the best so far; whether it is. A score that is not finite never is."""
-        state = self.state
-        state.validated_step = state.step
-        best = -math.inf if state.best_psnr_y_db is None else state.best_psnr_y_db
+    def note_score(self, psnr_y_db: float) -> bool:
+        """Note the score of the weights of this step; whether it is the best so far. One that is not finite never is."""
+        self.validated_step = self.step
+        best = -math.inf if self.best_psnr_y_db is None else self.best_psnr_y_db
         if not (math.isfinite(psnr_y_db) and psnr_y_db > best):
             return False
-        self._refuse_not_finite(weights)
-        state.best_psnr_y_db, state.best_step = psnr_y_db, state.step
-        self.best = self.pack(weights)
+        self.best_psnr_y_db, self.best_step = psnr_y_db, self.step
         return True
 
-    def pack(self, weights: dict[str, Tensor]) -> bytes:
-        """A weights file of this run at this step."""
-        info = WeightsInfo(
-            self.config.model, self.config.data.kernel, self.index.manifest_id, self.state.step
-        )
-        return pack_weights(weights, info)
 
-    def _refuse_not_finite(self, tensors: dict[str, Tensor]) -> None:
-        """Never write what no run can go on from: the good files of before stay. A collective."""
-        broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-        error = WorkError(
-            f"step {self.state.step}: {', '.join(broken[:4])} not finite, so nothing is saved; the last good "
-            f"checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
-        )
-        # Buffers may differ between ranks.
-        ranks.raise_everywhere(error if broken else None)
+@dataclass(slots=True)
+class RunState:
+    """All that a checkpoint holds beside the learner's tensors."""
 
-    def _refuse_a_start_over_weights(self) -> None:
-        """Weights are saved after their checkpoint: where there are some without one, it was lost or taken away."""
-        found = [name for name in ("best.safetensors", "last.safetensors") if (self.run / name).exists()]
-        if found:
-            raise UserError(
-                f"{self.run}: holds {' and '.join(found)} but no checkpoint, and a new training would overwrite "
-                "them: put checkpoints/ back, choose another --run (train.init_from starts from weights), or "
-                "remove the folder"
-            )
+    counts: Counts
+    trace: Trace
+    """Values of the steps since the last line of the log."""
+    proof: EpochProof
+    best: bytes | None = None
+    """best.safetensors, as bytes."""
+    wandb_id: str = ""
+    changed: dict[str, list[Any]] | None = None
+    """What a resumption changed in the config, {field: [old, new]}; None for a new run."""
 
-    def _prepare_folder(self, known_id: str | None) -> str:
-        """Bring the folder's files to where the run stands; return the W&B id."""
-        runfolder.clear_stopped(self.run)
-        self.log.forget_after(self.state.step)
-        write_bytes(self.run / "config.yaml", dump(self.config).encode())
-        self._write_best()
-        return runfolder.wandb_id(self.run, candidate=known_id or secrets.token_hex(4))
 
-    def _write_best(self) -> None:
-        if self.best is not None:
-            write_bytes(self.run / "best.safetensors", self.best)
+def restore(
+    config: Config, *, run: Path, index: ShardIndex, learner: Learner, warn: Callable[[str], None]
+) -> RunState:
+    """The state in which the run folder stands, loaded into `learner` too; that of a new run where it has none.
+
+    Args:
+        warn: is told of checkpoints that were passed over.
+
+    Raises:
+        UserError: the network, the images, the seed or the like differ from the run's, or only its
+            checkpoints are gone.
+        DamagedCheckpointError: there are checkpoints, but none verifies.
+    """
+    found = ranks.main_first(lambda: checkpoint.newest(run / "checkpoints"))
+    if found is None:
+        ranks.main_first(lambda: runfolder.check_no_weights(run))
+        return RunState(Counts(), Trace(), EpochProof(index, start=0))
+    path, saved, passed_over = found
+    for problem in passed_over:
+        warn(f"checkpoint passed over: {problem}")
+    trainer = saved.trainer
+    old = parse(trainer["config"], source=f"{path}/trainer.json")
+    changed = runfolder.changes(old, config, source=run)
+    runfolder.check_manifest(index.manifest_id, trained=trainer["manifest_id"], source=run)
+    learner.load_state(saved.model, saved.optimizer)
+    counts, trace = _counts(trainer["state"], source=f"{path}/trainer.json"), Trace()
+    trace.restore(trainer["trace"])
+    proof = EpochProof(index, start=counts.step * config.train.global_batch)
+    open_sums = torch.tensor(trainer["proof"], dtype=torch.int64)
+    proof.restore(open_sums if ranks.is_main() else torch.zeros_like(open_sums))
+    return RunState(counts, trace, proof, saved.best, trainer["wandb_id"], changed)
+
+
+def save(state: RunState, learner: Learner, *, run: Path, config: Config, manifest_id: str) -> None:
+    """Write a checkpoint, last.safetensors and best.safetensors, each whole.
+
+    Raises:
+        WorkError: a value of the learner is not finite; nothing was written.
+    """
+    open_sums = ranks.reduce_sums(state.proof.open_sums()).tolist()
+    model, optimizer = learner.state()
+    refuse_not_finite(model | optimizer, step=state.counts.step, run=run)
+    trainer: dict[str, Any] = {
+        "state": asdict(state.counts),
+        # The stream's position: the whole state of the loader.
+        "samples_seen": state.counts.step * config.train.global_batch,
+        "proof": open_sums,
+        "trace": state.trace.dump(),
+        "config": config.model_dump(mode="json"),
+        "manifest_id": manifest_id,
+        "world": ranks.world(),
+        "wandb_id": state.wandb_id,
+    }
+    content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=state.best)
+    last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=state.counts.step)
+
+    def write() -> None:
+        folder = run / "checkpoints"
+        checkpoint.write(folder, content, step=state.counts.step)
+        write_bytes(run / "last.safetensors", last)
+        _write_best(state, run)
+        checkpoint.prune(folder, keep=config.train.keep_checkpoints, best_step=state.counts.best_step)
+
+    ranks.main_first(write)
+
+
+def refuse_not_finite(tensors: dict[str, Tensor], *, step: int, run: Path) -> None:
+    """Never keep what no run can go on from: the good files of before stay. A collective.
+
+    Raises:
+        WorkError: a value is not finite, on any rank (buffers may differ between ranks).
+    """
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    error = WorkError(
+        f"step {step}: {', '.join(broken[:4])} not finite, so nothing is saved; the last good checkpoint is in "
+        f"{run}/checkpoints; lower train.learning_rate and go on from it"
+    )
+    ranks.raise_everywhere(error if broken else None)
+
+
+def weights_file(weights: dict[str, Tensor], *, config: Config, manifest_id: str, step: int) -> bytes:
+    """A weights file of a run."""
+    return pack_weights(weights, WeightsInfo(config.model, config.data.kernel, manifest_id, step))
+
+
+def prepare_folder(run: Path, config: Config, state: RunState, log: RunLog) -> str:
+    """Bring a run folder's files to where the run stands; return the W&B id. For the first rank alone."""
+    runfolder.clear_stopped(run)
+    log.forget_after(state.counts.step)
+    write_bytes(run / "config.yaml", dump(config).encode())
+    _write_best(state, run)
+    return runfolder.wandb_id(run, candidate=state.wandb_id or secrets.token_hex(4))
+
+
+def _counts(values: dict[str, Any], *, source: str) -> Counts:
+    known = {field.name for field in fields(Counts)}
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"{source}: state {unknown[0]} is not known here: written by a newer srdist?")
+    return Counts(**values)
+
+
+def _write_best(state: RunState, run: Path) -> None:
+    if state.best is not None:
+        write_bytes(run / "best.safetensors", state.best)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from srdist.config import Config
 from srdist.machine import ranks, stopping
@@ -28,7 +28,7 @@ from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, TrainStream
 from srdist.training.learner import Learner
 from srdist.training.schedule import learning_rate
-from srdist.training.state import Keeper
+from srdist.training.state import prepare_folder, refuse_not_finite, restore, save, weights_file
 from srdist.training.stepvalues import StepValues
 from srdist.training.validation import Validator
 
@@ -55,38 +55,39 @@ class Trainer:
         self.learner = Learner(
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
         )
-        self.keeper = Keeper(config, run=run, learner=self.learner, index=self.index, log=self.log)
-        changed = self.keeper.take_over()
-        self.state, self.trace, self.proof = self.keeper.state, self.keeper.trace, self.keeper.proof
+        self.state = restore(config, run=run, index=self.index, learner=self.learner, warn=self.log.warn)
+        self.state.wandb_id = ranks.main_first(lambda: prepare_folder(run, config, self.state, self.log))
         self._since, self._wait_s, self._timed_steps = 0.0, 0.0, 0
         self._counted_until = 0.0
-        self._introduce(changed)
+        self._introduce()
 
     def fit(self) -> bool:
         """Train to the config's last step; False if a stop was asked for and the state is saved."""
-        state, steps = self.state, self.config.train.steps
-        if state.step >= steps and state.validated_step == state.step:
-            self.log.say(f"{self.run} is already at step {state.step} of {steps}: raise train.steps to go on")
+        counts, steps = self.state.counts, self.config.train.steps
+        if counts.step >= steps and counts.validated_step == counts.step:
+            self.log.say(
+                f"{self.run} is already at step {counts.step} of {steps}: raise train.steps to go on"
+            )
             return True
         stopped: str | None = None
         stopping.begin_training()
         with ranks.together(self._stream) as stream:
             pairs = iter(stream)
             self._since = self._counted_until = time.perf_counter()
-            while stopped is None and (state.step < steps or self._due("validate")):
+            while stopped is None and (counts.step < steps or self._due("validate")):
                 stopped = self._validate() if self._due("validate") else self._step(pairs)
         self._count_time()
         if stopped is not None:
             stopped = ranks.broadcast(stopped)
             self._save()
             self.log.say(
-                f"stopped at step {state.step} ({stopped}), saved; the same command goes on from there"
+                f"stopped at step {counts.step} ({stopped}), saved; the same command goes on from there"
             )
-            self.log.row("stop", state.step, reason=stopped, train_seconds=state.train_seconds)
-            ranks.main_first(lambda: runfolder.mark_stopped(self.run, reason=stopped, step=state.step))
+            self.log.row("stop", counts.step, reason=stopped, train_seconds=counts.train_seconds)
+            ranks.main_first(lambda: runfolder.mark_stopped(self.run, reason=stopped, step=counts.step))
             return False
         self._save()
-        self.log.row("done", state.step, train_seconds=state.train_seconds)
+        self.log.row("done", counts.step, train_seconds=counts.train_seconds)
         return True
 
     def __enter__(self) -> Self:
@@ -103,7 +104,7 @@ class Trainer:
 
     def _step(self, pairs: Iterator[Pair]) -> str | None:
         """One optimizer step and what is due after it; the reason if a stop was asked for instead."""
-        state, fetched = self.state, []
+        counts, fetched = self.state.counts, []
         bad: list[BadSample] = []
         for i in range(self.accumulation):
             last = i == self.accumulation - 1
@@ -119,13 +120,13 @@ class Trainer:
                     return stop
             assert pair is not None
             self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=last)
-        told = self.learner.update(state.step, learning_rate(state.step, self.config.train))
-        state.step += 1
+        told = self.learner.update(counts.step, learning_rate(counts.step, self.config.train))
+        counts.step += 1
         self._timed_steps += 1
         for positions, ids in fetched:
-            self.proof.add(positions, ids)
-            self.trace.add_ids(state.step, ids)
-        self.trace.add(state.step, told)
+            self.state.proof.add(positions, ids)
+            self.state.trace.add_ids(counts.step, ids)
+        self.state.trace.add(counts.step, told)
         self._after_step()
         return None
 
@@ -154,14 +155,14 @@ class Trainer:
 
     def _after_step(self) -> None:
         """What is due at this step boundary, but for the validation."""
-        state, config = self.state, self.config.train
+        counts, config = self.state.counts, self.config.train
         # A host that computes need not wait to look; a GPU is asked only at log lines.
         if self._due("log") or self._due("checkpoint") or self.accelerator.device.type == "cpu":
-            self._judge(self.trace.flush())
-        for epoch in self.proof.finished(state.step * config.global_batch):
-            total = ranks.reduce_sums(self.proof.take(epoch))
-            ranks.together(partial(self.proof.check, epoch, total))
-            state.bad_in_epoch = 0
+            self._judge(self.state.trace.flush())
+        for epoch in self.state.proof.finished(counts.step * config.global_batch):
+            total = ranks.reduce_sums(self.state.proof.take(epoch))
+            ranks.together(partial(self.state.proof.check, epoch, total))
+            counts.bad_in_epoch = 0
         if self._due("log"):
             self._log_line()
         if self._due("checkpoint") and not self._due("validate"):
@@ -169,20 +170,20 @@ class Trainer:
             self._save()
 
     def _due(self, what: str) -> bool:
-        state, config = self.state, self.config.train
+        counts, config = self.state.counts, self.config.train
         every = {
             "log": config.log_every,
             "validate": config.validate_every,
             "checkpoint": config.checkpoint_every,
         }
-        now = state.step > 0 and (state.step % every[what] == 0 or state.step == config.steps)
-        return now and (what != "validate" or state.validated_step != state.step)
+        now = counts.step > 0 and (counts.step % every[what] == 0 or counts.step == config.steps)
+        return now and (what != "validate" or counts.validated_step != counts.step)
 
     # What happens at step boundaries.
 
     def _validate(self) -> str | None:
         """Score the weights, keep them if they are the best, save; the reason if a stop was asked for instead."""
-        state, begin = self.state, time.perf_counter()
+        counts, begin = self.state.counts, time.perf_counter()
         self._count_time()
         weights = self.learner.weights()
         scores = self.validator.score(weights)
@@ -190,22 +191,27 @@ class Trainer:
             self._counted_until = time.perf_counter()
             return stopping.requested(self.run) or "another rank was asked to stop"
         network, bicubic = scores
-        best = self.keeper.note_score(weights, network.psnr_y_db)
+        best = counts.note_score(network.psnr_y_db)
+        if best:
+            refuse_not_finite(weights, step=counts.step, run=self.run)
+            self.state.best = weights_file(
+                weights, config=self.config, manifest_id=self.index.manifest_id, step=counts.step
+            )
         values = asdict(network) | {
             f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"
         }
-        self.log.row("val", state.step, **values)
+        self.log.row("val", counts.step, **values)
         if math.isnan(network.psnr_y_db):
             self.log.warn(
-                f"validation at step {state.step}: PSNR-Y is not a number, so these weights cannot be the best "
+                f"validation at step {counts.step}: PSNR-Y is not a number, so these weights cannot be the best "
                 f"(images of more than {2 * self.config.model.scale} pixels a side are needed, without the border)"
             )
         gain = network.psnr_y_db - bicubic.psnr_y_db
         self.log.say(
-            f"  validation at step {state.step}: PSNR-Y {network.psnr_y_db:.2f} dB ({gain:+.2f} over bicubic), SSIM-Y "
+            f"  validation at step {counts.step}: PSNR-Y {network.psnr_y_db:.2f} dB ({gain:+.2f} over bicubic), SSIM-Y "
             f"{network.ssim_y:.4f}, RMSE {network.rmse:.4f}, {network.images} images{', the best so far' if best else ''}"
         )
-        ranks.main_first(lambda: self._draw(f"step {state.step}"))
+        ranks.main_first(lambda: self._draw(f"step {counts.step}"))
         if best or self._due("checkpoint"):
             self._save()
         self._counted_until = time.perf_counter()
@@ -215,23 +221,23 @@ class Trainer:
     def _draw(self, title: str) -> None:
         image = self.validator.grid(title=f"{self.run.name}, {title}")
         if image is not None:
-            self.log.picture(self.state.step, image)
+            self.log.picture(self.state.counts.step, image)
 
     def _judge(self, steps: list[StepValues]) -> None:
         """Count refused steps, name their samples, and give up after too many in a row."""
-        state, limit = self.state, self.config.train.max_bad_steps
+        counts, limit = self.state.counts, self.config.train.max_bad_steps
         for step in steps:
-            state.refused_in_row = state.refused_in_row + 1 if step.refused else 0
+            counts.refused_in_row = counts.refused_in_row + 1 if step.refused else 0
             if not step.refused:
                 continue
-            state.refused_steps += 1
-            ids = ranks.gather(self.trace.ids_of(step.step)).flatten().tolist()
+            counts.refused_steps += 1
+            ids = ranks.gather(self.state.trace.ids_of(step.step)).flatten().tolist()
             keys = [self.index.key(i) for i in ids]
             self.log.row("refused", step.step, loss=step.loss, grad_norm=step.grad_norm, keys=keys)
             self.log.warn(
                 f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
             )
-            if state.refused_in_row >= limit:
+            if counts.refused_in_row >= limit:
                 error = WorkError(
                     f"step {step.step}: loss or gradient not finite {limit} steps in a row (train.max_bad_steps); "
                     f"the last good checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
@@ -240,22 +246,22 @@ class Trainer:
 
     def _note_bad(self, bad: list[BadSample]) -> None:
         """List damaged samples of all ranks, and stop where they are too many."""
-        state, config = self.state, self.config.data
+        counts, config = self.state.counts, self.config.data
         found = ranks.gather_items([asdict(sample) for sample in bad])
-        state.bad_samples += len(found)
-        state.bad_in_epoch += len(found)
-        ranks.main_first(lambda: self.log.bad_samples(self.state.step + 1, found))
-        if state.bad_in_epoch > config.max_bad_fraction * len(self.index):
+        counts.bad_samples += len(found)
+        counts.bad_in_epoch += len(found)
+        ranks.main_first(lambda: self.log.bad_samples(self.state.counts.step + 1, found))
+        if counts.bad_in_epoch > config.max_bad_fraction * len(self.index):
             first = found[0]
             error = WorkError(
-                f"{state.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
+                f"{counts.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
                 f"{config.max_bad_fraction} (the newest: shard {first['shard']}, key {first['key']}, offset "
                 f"{first['offset']}: {first['reason']}); see {self.run}/bad_samples.jsonl, repack the set"
             )
             ranks.raise_everywhere(error)
 
     def _log_line(self) -> None:
-        state, config, steps = self.state, self.config.train, self.trace.steps
+        counts, config, steps = self.state.counts, self.config.train, self.state.trace.steps
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
         good = [step.loss for step in steps if not step.refused]
@@ -263,11 +269,11 @@ class Trainer:
         # After a resume the line's loss is of more steps than this process has timed.
         images_per_s = self._timed_steps * config.global_batch / seconds
         wait_share = min(1.0, self._wait_s / seconds)
-        rate = learning_rate(state.step - 1, config)
-        left = (config.steps - state.step) * seconds / max(1, self._timed_steps)
+        rate = learning_rate(counts.step - 1, config)
+        left = (config.steps - counts.step) * seconds / max(1, self._timed_steps)
         self.log.row(
             "train",
-            state.step,
+            counts.step,
             loss=loss,
             loss_last=steps[-1].loss,
             learning_rate=rate,
@@ -275,30 +281,31 @@ class Trainer:
             images_per_s=images_per_s,
             data_wait_share=wait_share,
             memory_mb=memory_mb(self.accelerator.device),
-            refused_steps=state.refused_steps,
-            bad_samples=state.bad_samples,
+            refused_steps=counts.refused_steps,
+            bad_samples=counts.bad_samples,
         )
         width = len(str(config.steps))
         self.log.say(
-            f"step {state.step:>{width}}/{config.steps}  loss {loss:.3e}  learning rate {rate:.2e}  "
+            f"step {counts.step:>{width}}/{config.steps}  loss {loss:.3e}  learning rate {rate:.2e}  "
             f"{images_per_s:7.1f} images/s  waited {wait_share:.1%}  ETA {_clock(left)}"
         )
         self._count_time()
-        self.trace.clear()
+        self.state.trace.clear()
         self._since, self._wait_s, self._timed_steps = now, 0.0, 0
 
     def _count_time(self) -> None:
         """Take the time since the last call into the run's training time: validation and start-up are not part of it."""
         now = time.perf_counter()
-        self.state.train_seconds += now - self._counted_until
+        self.state.counts.train_seconds += now - self._counted_until
         self._counted_until = now
 
     def _save(self) -> None:
-        self._judge(self.trace.flush())
-        self.keeper.save()
+        self._judge(self.state.trace.flush())
+        save(self.state, self.learner, run=self.run, config=self.config, manifest_id=self.index.manifest_id)
 
-    def _introduce(self, changed: dict[str, list[Any]] | None) -> None:
+    def _introduce(self) -> None:
         """Tell what begins or goes on, on the console, in metrics.jsonl and to W&B."""
+        changed = self.state.changed
         facts = {
             "world": self.world,
             "rank_batch": self.rank_batch,
@@ -312,7 +319,7 @@ class Trainer:
         if ranks.is_main() and mode is not None:
             self.log.wandb = WandbRun(
                 self.run,
-                run_id=self.keeper.wandb_id,
+                run_id=self.state.wandb_id,
                 mode=mode,
                 project=self.config.log.project,
                 facts=self.config.model_dump(mode="json") | facts,
@@ -321,8 +328,8 @@ class Trainer:
             manifest = Path(self.index.folder) / "manifest.json"
             self.log.wandb.artifact(manifest, name=f"shards-{self.index.manifest_id[:12]}", kind="dataset")
         kind = "start" if changed is None else "resume"
-        self.log.row(kind, self.state.step, **facts, changed=changed or {})
-        begin = "starts" if changed is None else f"resumes at step {self.state.step}"
+        self.log.row(kind, self.state.counts.step, **facts, changed=changed or {})
+        begin = "starts" if changed is None else f"resumes at step {self.state.counts.step}"
         config = self.config.train
         self.log.say(
             f"{self.run} {begin}: {self.world} rank{'s' if self.world > 1 else ''} on {self.accelerator.device.type}, "
@@ -361,7 +368,7 @@ class Trainer:
             rank=ranks.rank(),
             world=self.world,
             workers=data.workers,
-            start=self.state.step * config.global_batch,
+            start=self.state.counts.step * config.global_batch,
             on_bad_sample=data.on_bad_sample,
         )
 
