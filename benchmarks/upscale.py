@@ -46,7 +46,8 @@ from srdist.networks.enlarger import Enlarger
 from srdist.networks.srcnn import SRCNN, build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.upscaling.job import digest_of, upscale_tree
-from srdist.upscaling.pipeline import CPU_LANES, Output
+from srdist.upscaling.maker import Output
+from srdist.upscaling.pipeline import CPU_LANES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "celeba" / "img_align_celeba"
 Contestant = Callable[[Path, Path, torch.device], float | None]

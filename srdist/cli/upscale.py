@@ -23,8 +23,8 @@ from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
 from srdist.upscaling.job import STATE, digest_of, is_single_file, upscale_file, upscale_tree
 from srdist.upscaling.jobstate import Tally, UpscaleReport, read_job
+from srdist.upscaling.maker import Output
 from srdist.upscaling.outputs import refuse_overlap
-from srdist.upscaling.pipeline import Output
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipt, Receipts
 
@@ -81,6 +81,7 @@ def run(
                 threads=max(2, cores),
                 show=bar.show,
                 show_planning=bar.show_planning,
+                tell=bar.tell,
                 began=process_began(),
             )
         except OSError as error:
@@ -182,6 +183,10 @@ class _Bar:
     def show_planning(self, probed: int, images: int) -> None:
         """Draw how many images' sizes are known."""
         self._progress.update(self._task, description="read sizes", total=images, completed=probed)
+
+    def tell(self, line: str) -> None:
+        """Say something, above the bar where there is one (from any process, and any thread)."""
+        self._progress.console.print(f"srdist: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, tally: Tally) -> None:
         """Draw the job's state: images and megapixels a second, and the time left by pixels."""

@@ -5,5 +5,6 @@ files     files appear whole or not at all
 stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
+watchdog  says who waits for what, where nothing moves
 claims    work shared by processes that never talk: claims, leases, logs
 """

@@ -14,6 +14,7 @@ did: the outputs are the same bytes and appear whole, so nothing is harmed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -80,6 +81,7 @@ class Worker:
 
     def claim(self, unit: str) -> bool:
         """Try to become the one process that works on `unit`; takes it over from a dead one."""
+        assert unit not in self._held, f"unit {unit} is this process's own already"
         generation = 0
         while True:
             path = self._claim_file(unit, generation)
@@ -105,6 +107,17 @@ class Worker:
         ).exists():  # else it was taken over while this process slept
             for older in range(generation, -1, -1):
                 self._claim_file(unit, older).unlink(missing_ok=True)
+
+    def owner(self, unit: str) -> str | None:
+        """Name of the process that holds a unit, or did; None where nobody does."""
+        generations = (self._claim_file(unit, n) for n in itertools.count())
+        newest = None
+        for path in generations:
+            try:
+                newest = path.read_text()
+            except FileNotFoundError:
+                return newest
+        return None
 
     def _claim_file(self, unit: str, generation: int) -> Path:
         return self.folder / "claims" / f"{unit}.{generation}"

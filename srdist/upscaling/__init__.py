@@ -3,7 +3,9 @@
 job        a directory through a network
 plan       all inputs, in columns, cut into units
 outputs    where each output goes
+units      what this process has claimed
 pipeline   decode, network, encode overlapped
+maker      one image and its receipts
 imagefile  one image, tiled where it must be
 strips     an image larger than memory
 receipts   what became of each image

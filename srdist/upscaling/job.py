@@ -24,10 +24,12 @@ from srdist.machine.files import whole_file
 from srdist.networks.enlarger import Enlarger
 from srdist.upscaling.imagefile import load, stores
 from srdist.upscaling.jobstate import Job, Tally, UpscaleReport, write_job, write_summary
+from srdist.upscaling.maker import Maker, Output
 from srdist.upscaling.outputs import refuse_overlap
-from srdist.upscaling.pipeline import Output, Pipeline
+from srdist.upscaling.pipeline import Pipeline
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipts
+from srdist.upscaling.units import Units
 
 STATE = ".srdist"
 """Folder in DST of the claims and receipts."""
@@ -69,6 +71,7 @@ def upscale_tree(
     threads: int,
     show: Callable[[Tally], None],
     show_planning: Callable[[int, int], None] = lambda _probed, _images: None,
+    tell: Callable[[str], None] = lambda _line: None,
     began: float | None = None,
 ) -> UpscaleReport:
     """Enlarge all images of a folder (or one file) into `destination`, together with whoever else does the same.
@@ -81,6 +84,7 @@ def upscale_tree(
         threads: for decoding, and as many for encoding.
         show: called twice a second or so with the state of the whole job.
         show_planning: called before that, every so often (see Plan).
+        tell: called with a line where nothing moves for a minute: who waits for what.
         began: when the job began, in seconds since 1970, for its rates; None = now.
     """
     refuse_overlap(source, destination)
@@ -96,15 +100,9 @@ def upscale_tree(
         tally = Tally(
             plan, Receipts(state / "receipts"), settings=settings, destination=destination, since=began
         )
-        Pipeline(
-            inputs.folder,
-            destination,
-            tally=tally,
-            worker=worker,
-            enlarger=enlarger,
-            output=output,
-            threads=threads,
-        ).run(share, show)
+        maker = Maker(inputs.folder, destination, tally, worker, output)
+        units = Units(tally, worker, share=share)
+        Pipeline(maker, units, enlarger=enlarger, threads=threads).run(show, tell=tell)
         report = tally.report(seconds=time.time() - began)
         write_summary(destination, report, tally, worker, source=source)
     return report

@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from srdist.cli.main import main
+from srdist.machine import watchdog
 from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
 from srdist.networks.config import SRCNNConfig
@@ -29,9 +32,10 @@ from srdist.networks.enlarger import Enlarger
 from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 from srdist.upscaling import imagefile as enlargement
-from srdist.upscaling import pipeline
+from srdist.upscaling import maker, pipeline
 from srdist.upscaling.job import digest_of, upscale_tree
-from srdist.upscaling.pipeline import Output
+from srdist.upscaling.maker import Output
+from srdist.upscaling.plan import Inputs
 from tests.conftest import Run, clean_environment
 
 SMALL = SRCNNConfig(widths=(12, 8))
@@ -172,10 +176,74 @@ def test_a_slow_disk_holds_up_the_reading_of_further_images(
         written[0] += 1
         return whole_file(path, **options)
 
-    monkeypatch.setattr(pipeline, "load", load_and_count)
-    monkeypatch.setattr(pipeline, "whole_file", write_slowly)
+    monkeypatch.setattr(maker, "load", load_and_count)
+    monkeypatch.setattr(maker, "whole_file", write_slowly)
     assert go(source, tmp_path / "dst", weights).done == 60
     assert 5 <= ahead[0] <= 20
+
+
+@pytest.fixture
+def slow_to_look(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """A `show` that takes so long that all that is read ahead is through when it returns, and that gives up after 20 s."""
+    monkeypatch.setattr(pipeline, "POLL_S", 0.0)
+    began = time.monotonic()
+
+    def show(_tally: object) -> None:
+        assert time.monotonic() - began < 20, "the job waits for itself"
+        time.sleep(0.02)
+
+    return show
+
+
+def test_a_job_ends_when_all_that_was_read_ahead_is_unreadable(
+    tmp_path: Path, weights: Path, slow_to_look: Callable[[object], None]
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for k in range(31):
+        (source / f"{k:02d}.jpg").write_bytes(b"no image")
+    Image.new("RGB", (8, 8)).save(source / "good.png")
+    report = go(source, tmp_path / "dst", weights, show=slow_to_look)
+    assert (report.done, report.failed) == (1, 31)
+
+
+def test_a_job_ends_when_all_inputs_are_the_same_with_another_date(
+    tmp_path: Path, weights: Path, slow_to_look: Callable[[object], None]
+) -> None:
+    source, dst = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    for k in range(40):
+        Image.new("RGB", (4, 4), (k, k, k)).save(source / f"{k:02d}.png")
+    go(source, dst, weights)
+    for k in range(40):
+        os.utime(source / f"{k:02d}.png", (k, k))
+    report = go(source, dst, weights, show=slow_to_look)
+    assert (report.done, report.failed) == (40, 0)
+    assert set(done_lines(dst).values()) == {2}  # remembered anew, not made anew
+    assert not list((dst / ".srdist" / "claims").iterdir())
+
+
+def test_where_nothing_moves_it_is_said_who_waits_for_what(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, dst = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    Image.new("RGB", (8, 8)).save(source / "slow.png")
+    said: list[str] = []
+
+    def load_slowly(path: Path, *, output_pixels: int) -> enlargement.Loaded:
+        time.sleep(0.4)
+        return enlargement.load(path, output_pixels=output_pixels)
+
+    monkeypatch.setattr(maker, "load", load_slowly)
+    monkeypatch.setattr(watchdog, "PATIENCE_S", 0.1)
+    with Worker(dst / ".srdist") as other:
+        assert other.claim(f"{Inputs(source, output_format=None).digest[:12]}-000000")
+        release = threading.Timer(0.5, other.release, [*other._held])
+        release.start()
+        assert go(source, dst, weights, tell=said.append).done == 1
+    assert f"nothing has moved for 0 s: units with open images are claimed by {other.name}" in said
+    assert "nothing has moved for 0 s: slow.png is read (begun 0 s ago)" in said
 
 
 def test_a_rerun_makes_only_what_is_missing_or_changed(tree: Path, tmp_path: Path, weights: Path) -> None:

@@ -22,7 +22,7 @@ from srdist.networks.enlarger import Enlarger
 from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.upscaling import imagefile as enlargement
-from srdist.upscaling.pipeline import Output
+from srdist.upscaling.maker import Output
 from srdist.upscaling.strips import enlarge_rows
 from tests.upscaling.test_job import go, outputs
 

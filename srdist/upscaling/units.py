@@ -1,0 +1,86 @@
+"""The units of a plan that this process has claimed, and their images until each is settled.
+
+Apart from the pipeline so that one thing is plain: an image that was claimed waits here, is on its way, or is settled,
+and a unit is given back when its last image is settled, not before and not after.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from srdist.machine.claims import Worker
+from srdist.upscaling.jobstate import Tally
+from srdist.upscaling.plan import Item
+
+
+class Units:
+    """Gives out the open images of units that it claims, from a starting point on, round the whole plan."""
+
+    def __init__(self, tally: Tally, worker: Worker, *, share: float) -> None:
+        self._tally, self._worker = tally, worker
+        self._waiting: deque[tuple[int, Item]] = deque()
+        self._unsettled: dict[int, int] = {}  # claimed units: how many of their images are not settled
+        self._first = self._start(share)
+        self._candidates = self._round()
+
+    @property
+    def held(self) -> bool:
+        """Whether a unit is claimed: some image of it is not settled."""
+        return bool(self._unsettled)
+
+    def next(self) -> tuple[int, Item] | None:
+        """An image to make and its unit; None where all that is open has been given out, or is claimed by others."""
+        while not self._waiting:
+            if (unit := next(self._candidates, None)) is None:
+                return None
+            self._claim(unit)
+        return self._waiting.popleft()
+
+    def look_again(self) -> None:
+        """Begin a further round: others may have died, or left images open."""
+        self._candidates = self._round()
+
+    def settle(self, unit: int) -> None:
+        """An image of the unit is done or has failed; after the last one the unit is given back."""
+        self._unsettled[unit] -= 1
+        if self._unsettled[unit] == 0:
+            del self._unsettled[unit]
+            self._worker.release(self._name(unit))
+
+    def held_by_others(self) -> Iterator[str]:
+        """Names of the processes that hold units with open images."""
+        for unit in range(len(self._tally.plan.units)):
+            if unit not in self._unsettled and self._is_open(unit):
+                yield self._worker.owner(self._name(unit)) or "nobody"
+
+    def _claim(self, unit: int) -> None:
+        # A claimed unit's images are all here or on their way: claiming it again would wait for oneself.
+        if unit in self._unsettled or not self._is_open(unit) or not self._worker.claim(self._name(unit)):
+            return
+        self._tally.refresh()  # whoever held it before may have done some of it
+        images = [i for i in self._tally.plan.units[unit] if self._tally.state[i] == Tally.OPEN]
+        if not images:
+            self._worker.release(self._name(unit))
+            return
+        self._unsettled[unit] = len(images)
+        self._waiting.extend((unit, self._tally.plan.item(i)) for i in images)
+
+    def _is_open(self, unit: int) -> bool:
+        images = self._tally.plan.units[unit]
+        return Tally.OPEN in self._tally.state[images.start : images.stop]
+
+    def _round(self) -> Iterator[int]:
+        count = len(self._tally.plan.units)
+        return ((self._first + i) % count for i in range(count))
+
+    def _start(self, share: float) -> int:
+        plan = self._tally.plan
+        first, passed = 0, 0
+        while passed < share * self._tally.total_pixels and first < len(plan.units) - 1:
+            passed += sum(plan.pixels[plan.units[first].start : plan.units[first].stop])
+            first += 1
+        return first
+
+    def _name(self, unit: int) -> str:
+        return f"{self._tally.plan.inputs.digest[:12]}-{unit:06d}"
