@@ -140,7 +140,7 @@ def test_memory_does_not_hold_the_rows_that_are_encoded(tmp_path: Path) -> None:
     script = """
 import sys, numpy as np
 from pathlib import Path
-from srdist.bigphoto import RawPhoto, encode_raw
+from srdist.images.rows import RawPhoto, encode_raw
 folder = Path(sys.argv[1])
 rows = np.random.default_rng(0).integers(0, 256, (512, 8192, 3), dtype=np.uint8)
 with (folder / "raw").open("wb") as file:
