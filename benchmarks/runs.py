@@ -6,12 +6,10 @@ For the tests and for benchmarks/survival.py: start a run, wait for a step, kill
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,11 @@ import psutil
 import torch
 from PIL import Image
 
+from benchmarks.processes import BIN, ROOT, clean_environment, kill_tree
 from srdist.runs import checkpoint
 from srdist.shards.pack import pack
 from srdist.shards.recipe import Recipe
 
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 THIN = (
     "model.kernels=[3,3]",
     "model.widths=[8]",
@@ -40,29 +37,6 @@ BRIEF = (
     "train.checkpoint_every=1000",
     "train.warmup_steps=3",
 )
-
-
-def kill_tree(process: subprocess.Popen[str]) -> None:
-    """SIGKILL the launcher, its ranks and their workers, all at once (the ranks are in sessions of their own)."""
-    if process.poll() is None:
-        launcher = psutil.Process(process.pid)
-        for one in [launcher, *launcher.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def clean_environment() -> dict[str, str]:
-    """This environment without what a launcher or W&B left in it, and without a way out to the network."""
-    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in dropped and not name.startswith(("ACCELERATE_", "WANDB_", "TORCHELASTIC_"))
-    }
-    return kept | {"OMP_NUM_THREADS": "1"}
 
 
 def pack_small_set(

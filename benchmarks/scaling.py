@@ -27,7 +27,7 @@ import torch
 from accelerate import Accelerator, DDPCommunicationHookType, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
-from benchmarks.runs import BIN, ROOT, clean_environment
+from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.train_step import images
 from srdist import config as configs
 from srdist.config import Config

@@ -28,7 +28,8 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.runs import ROOT, Launch, differences, kill_tree, pack_small_set, processes_of, ranks_of
+from benchmarks.processes import ROOT, kill_tree
+from benchmarks.runs import Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist import __version__
 from srdist.runs import checkpoint
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.runs import ROOT, clean_environment, pack_small_set
+from benchmarks.processes import ROOT, clean_environment
+from benchmarks.runs import pack_small_set
 from tests.packed_sets import images, packed
 
 __all__ = ["ROOT", "clean_environment", "images", "packed"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.runs import BIN, BRIEF, ROOT, THIN, Launch, different_states, kill_tree
+from benchmarks.processes import BIN, ROOT, kill_tree
+from benchmarks.runs import BRIEF, THIN, Launch, different_states
 from srdist.config import load
 from srdist.runs.checkpoint import Checkpoint
 from srdist.training.trainer import Trainer

@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from benchmarks import survival
-from benchmarks.runs import ROOT, Launch, differences, pack_small_set, processes_of, ranks_of
+from benchmarks.processes import ROOT
+from benchmarks.runs import Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist.config import load
 from srdist.images.pixels import to_float
 from srdist.networks.srcnn import build
