@@ -137,7 +137,7 @@ def measure(config: Config, *, batch: int, steps: int) -> dict[str, float]:
         for name, learner in learners.items():
             begin = time.perf_counter()
             learner.accumulate(lr, hr, weight, last=True)
-            learner.update(step, 1e-4)[0].item()
+            learner.update(step, 1e-4).losses["loss"].item()
             if step >= 3:
                 times[name].append(time.perf_counter() - begin)
     return {name: median(values) for name, values in times.items()}

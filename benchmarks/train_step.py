@@ -34,6 +34,7 @@ from srdist.machine.device import configure_threads, environment, memory_mb
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.srcnn import SRCNN, build
 from srdist.training.learner import Learner
+from srdist.training.stepvalues import StepTensors
 
 Step = Callable[[], None]
 FULL_FRAME = (218, 178)
@@ -179,11 +180,11 @@ def _learner_step(
     accelerator = Accelerator(mixed_precision=config.train.precision)
     learner = Learner(build(config.model, seed=0), config.train, accelerator, images_per_step=len(lr))
     weight = torch.ones(len(lr))
-    told: list[Tensor] = []
+    values: list[StepTensors] = []
 
     def step() -> None:
         learner.accumulate(lr, hr, weight, last=True)
-        told[:] = [learner.update(0, 1e-4)]
+        values[:] = [learner.update(0, 1e-4)]
 
     def split() -> tuple[float, float, float]:
         forward = _timed(lambda: _forward(learner, lr), learner.device)
@@ -193,16 +194,16 @@ def _learner_step(
         learner.abandon()
         return forward, both - forward, optimizer
 
-    return step, split, lambda: told[0][0].item()
+    return step, split, lambda: values[0].losses["loss"].item()
 
 
 def _forward(learner: Learner, lr: Tensor) -> None:
-    learner.model(to_float(lr.to(learner.device)).contiguous(memory_format=learner.layout))
+    learner.network.forward(to_float(lr.to(learner.device)).contiguous(memory_format=learner.layout))
 
 
 def _norm(learner: Learner) -> None:
     # A refused step does all of the optimizer's work but for keeping the result.
-    parameter = next(learner.network.parameters())
+    parameter = next(learner.network.module.parameters())
     assert parameter.grad is not None
     parameter.grad.fill_(torch.nan)
     learner.update(0, 1e-4)

@@ -52,6 +52,20 @@ class RunRecord:
         return self.sessions[-1].last_step
 
     @property
+    def more_losses(self) -> list[str]:
+        """Names of the losses beside the one that is minimized, in the order of the log."""
+        return self._names("loss_", besides={"loss_last"})
+
+    @property
+    def more_norms(self) -> list[str]:
+        """Names of the gradient norms of what is trained beside the network."""
+        return self._names("grad_norm_", besides=set())
+
+    def _names(self, begin: str, *, besides: set[str]) -> list[str]:
+        found = {name: None for row in self.train for name in row if name.startswith(begin)}
+        return [name for name in found if name not in besides]
+
+    @property
     def best(self) -> Row | None:
         """The validation with the highest PSNR-Y."""
         return max(self.val, key=lambda row: number_of(row, "psnr_y_db"), default=None)

@@ -3,7 +3,8 @@
 metrics.jsonl holds one JSON object a line, each with `step` (optimizer steps done) and `kind`:
 - start, resume: world, batch, device, versions, what changed in the config;
 - train: loss (mean over the steps since the last such row), loss_last, learning_rate, grad_norm, images_per_s,
-  data_wait_share, memory_mb, refused_steps and bad_samples so far;
+  data_wait_share, memory_mb, refused_steps and bad_samples so far; of several losses loss_NAME, each for itself,
+  and of what is trained beside the network grad_norm_NAME;
 - refused: a step whose loss or gradient was not finite, and the keys of its samples;
 - val: psnr_y_db, ssim_y, rmse of the network and bicubic_psnr_y_db, bicubic_ssim_y, bicubic_rmse beside it, images;
 - stop, done: why, and the seconds trained.

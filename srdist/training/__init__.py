@@ -2,7 +2,8 @@
 
 trainer     the training loop
 learner     one guarded optimizer step
-optimize    weight average, gradient norm
+trained     a module, its optimizer and its average
+average     the running average of the weights
 schedule    the learning rate of each step
 state       where a run stands: read from its folder, saved there
 stepvalues  the values of each step

@@ -1,8 +1,11 @@
-"""The values of each step since the last log line: kept on the device, summed over the ranks when asked for."""
+"""The values of each step since the last log line, by name: kept on the device, summed over the ranks when asked for."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,12 +15,24 @@ from srdist.machine import ranks
 
 
 @dataclass(frozen=True, slots=True)
+class StepTensors:
+    """What one step came to on this rank, still on its device."""
+
+    losses: Mapping[str, Float[Tensor, ""]]
+    """Of this rank's images; "loss" is what was minimized."""
+    norms: Mapping[str, Float[Tensor, ""]]
+    """Of the gradients, the same on every rank; "grad_norm" is the network's."""
+    refused: Float[Tensor, ""]
+    """1 if the step was left out, the same on every rank."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepValues:
     """What one step came to, the same on every rank."""
 
     step: int
-    loss: float
-    grad_norm: float
+    losses: Mapping[str, float]
+    norms: Mapping[str, float]
     refused: bool
 
 
@@ -27,30 +42,42 @@ class Trace:
     def __init__(self) -> None:
         self.steps: list[StepValues] = []
         """Flushed steps since the last `clear`."""
-        self._pending: list[tuple[int, Float[Tensor, " 3"]]] = []
+        self._pending: list[tuple[int, StepTensors]] = []
         self._ids: dict[int, list[Int64[Tensor, " n"]]] = {}
 
     def add_ids(self, step: int, ids: Int64[Tensor, " n"]) -> None:
         """Remember which samples this rank put into `step`."""
         self._ids.setdefault(step, []).append(ids.clone())
 
-    def add(self, step: int, told: Float[Tensor, " 3"]) -> None:
-        """Add what `Learner.update` returned for `step`."""
-        self._pending.append((step, told))
+    def add(self, step: int, values: StepTensors) -> None:
+        """Add what `Learner.update` returned for `step`; the names are those of the steps before."""
+        self._pending.append((step, values))
 
     def flush(self) -> list[StepValues]:
-        """Bring pending values to the host, the loss averaged over the ranks; return the newly flushed ones.
+        """Bring pending values to the host, the losses averaged over the ranks; return the newly flushed ones.
 
-        A collective. The norm and the refusal are the same on all ranks already.
+        A collective. The norms and the refusal are the same on all ranks already.
         """
         if not self._pending:
             return []
-        told = torch.stack([values for _, values in self._pending]).double().cpu()
-        losses = ranks.reduce_sums(told[:, 0]) / ranks.world()
+        steps = [step for step, _ in self._pending]
+        first = self._pending[0][1]
+        tensors = [
+            torch.stack([*values.losses.values(), *values.norms.values(), values.refused])
+            for _, values in self._pending
+        ]
+        table = torch.stack(tensors).double().cpu()
+        count = len(first.losses)
+        losses = ranks.reduce_sums(table[:, :count]) / ranks.world()
         new = [
-            StepValues(step, loss, norm, bool(refused))
-            for (step, _), loss, (_, norm, refused) in zip(
-                self._pending, losses.tolist(), told.tolist(), strict=True
+            StepValues(
+                step,
+                dict(zip(first.losses, of_losses, strict=True)),
+                dict(zip(first.norms, of_norms, strict=True)),
+                bool(refused),
+            )
+            for step, of_losses, (*of_norms, refused) in zip(
+                steps, losses.tolist(), table[:, count:].tolist(), strict=True
             )
         ]
         self._pending.clear()
@@ -67,13 +94,46 @@ class Trace:
         self.steps.clear()
         self._ids.clear()
 
-    def dump(self) -> list[list[float | int | str]]:
-        """The flushed steps as JSON values (floats as hex: exact, and not-a-number included)."""
-        return [[s.step, s.loss.hex(), s.grad_norm.hex(), int(s.refused)] for s in self.steps]
+    def dump(self) -> list[list[Any]]:
+        """The flushed steps as JSON values (floats as hex: exact, and not-a-number included).
 
-    def restore(self, values: list[list[float | int | str]]) -> None:
+        [step, loss, grad_norm, refused], and where there are more names: {name: loss}, {name: norm}.
+        """
+        return [_row(values) for values in self.steps]
+
+    def restore(self, rows: list[list[Any]]) -> None:
         """Take over what `dump` gave."""
-        self.steps = [
-            StepValues(int(step), float.fromhex(str(loss)), float.fromhex(str(norm)), bool(refused))
-            for step, loss, norm, refused in values
-        ]
+        self.steps = [_values(*row) for row in rows]
+
+
+def mean_losses(steps: Sequence[StepValues]) -> dict[str, float]:
+    """The mean of each loss over the steps that were not refused; NaN where all were."""
+    good = [values.losses for values in steps if not values.refused]
+    return {
+        name: sum(losses[name] for losses in good) / len(good) if good else math.nan
+        for name in steps[-1].losses
+    }
+
+
+def _row(values: StepValues) -> list[Any]:
+    losses = {name: value.hex() for name, value in values.losses.items()}
+    norms = {name: value.hex() for name, value in values.norms.items()}
+    row = [values.step, losses.pop("loss"), norms.pop("grad_norm"), int(values.refused)]
+    return [*row, losses, norms] if losses or norms else row
+
+
+def _values(
+    step: int,
+    loss: str,
+    norm: str,
+    refused: int,
+    losses: Mapping[str, str] | None = None,
+    norms: Mapping[str, str] | None = None,
+) -> StepValues:
+    all_losses, all_norms = {"loss": loss, **(losses or {})}, {"grad_norm": norm, **(norms or {})}
+    return StepValues(
+        step,
+        {name: float.fromhex(value) for name, value in all_losses.items()},
+        {name: float.fromhex(value) for name, value in all_norms.items()},
+        bool(refused),
+    )

@@ -29,7 +29,7 @@ from srdist.stream.pairs import Pair, TrainStream
 from srdist.training.learner import Learner
 from srdist.training.schedule import learning_rate
 from srdist.training.state import prepare_folder, refuse_not_finite, restore, save, weights_file
-from srdist.training.stepvalues import StepValues
+from srdist.training.stepvalues import StepValues, mean_losses
 from srdist.training.validation import Validator
 
 
@@ -120,13 +120,13 @@ class Trainer:
                     return stop
             assert pair is not None
             self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=last)
-        told = self.learner.update(counts.step, learning_rate(counts.step, self.config.train))
+        values = self.learner.update(counts.step, learning_rate(counts.step, self.config.train))
         counts.step += 1
         self._timed_steps += 1
         for positions, ids in fetched:
             self.state.proof.add(positions, ids)
             self.state.trace.add_ids(counts.step, ids)
-        self.state.trace.add(counts.step, told)
+        self.state.trace.add(counts.step, values)
         self._after_step()
         return None
 
@@ -233,7 +233,7 @@ class Trainer:
             counts.refused_steps += 1
             ids = ranks.gather(self.state.trace.ids_of(step.step)).flatten().tolist()
             keys = [self.index.key(i) for i in ids]
-            self.log.row("refused", step.step, loss=step.loss, grad_norm=step.grad_norm, keys=keys)
+            self.log.row("refused", step.step, **step.losses, **step.norms, keys=keys)
             self.log.warn(
                 f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
             )
@@ -264,8 +264,8 @@ class Trainer:
         counts, config, steps = self.state.counts, self.config.train, self.state.trace.steps
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        good = [step.loss for step in steps if not step.refused]
-        loss = sum(good) / len(good) if good else float("nan")
+        losses, norms = mean_losses(steps), dict(steps[-1].norms)
+        loss = losses["loss"]
         # After a resume the line's loss is of more steps than this process has timed.
         images_per_s = self._timed_steps * config.global_batch / seconds
         wait_share = min(1.0, self._wait_s / seconds)
@@ -274,15 +274,17 @@ class Trainer:
         self.log.row(
             "train",
             counts.step,
-            loss=loss,
-            loss_last=steps[-1].loss,
+            loss=losses.pop("loss"),
+            loss_last=steps[-1].losses["loss"],
             learning_rate=rate,
-            grad_norm=steps[-1].grad_norm,
+            grad_norm=norms.pop("grad_norm"),
             images_per_s=images_per_s,
             data_wait_share=wait_share,
             memory_mb=memory_mb(self.accelerator.device),
             refused_steps=counts.refused_steps,
             bad_samples=counts.bad_samples,
+            **losses,
+            **norms,
         )
         width = len(str(config.steps))
         self.log.say(
@@ -312,7 +314,7 @@ class Trainer:
             "accumulation": self.accumulation,
             "manifest_id": self.index.manifest_id,
             "train_samples": len(self.index),
-            "parameters": sum(parameter.numel() for parameter in self.learner.parameters.values()),
+            "parameters": sum(parameter.numel() for parameter in self.learner.network.module.parameters()),
             **environment(self.accelerator.device),
         }
         mode = wanted_mode(self.config.log.wandb)

@@ -68,7 +68,7 @@ def test_weights_that_are_not_finite_are_never_written(small_set: Path, tmp_path
     saved = {path: path.read_bytes() for path in sorted(run.rglob("*.safetensors"))}
     with trainer_here(small_set, run, "train.steps=4", "train.checkpoint_every=3") as trainer:
         # After the ReLU it is nought: no loss and no output shows it.
-        trainer.learner.parameters["conv1.bias"].data[0] = -torch.inf
+        trainer.learner.network.module.get_parameter("conv1.bias").data[0] = -torch.inf
         with pytest.raises(WorkError, match=r"step 3: conv1\.bias not finite, so nothing is saved"):
             trainer.fit()
     assert {path: path.read_bytes() for path in sorted(run.rglob("*.safetensors"))} == saved

@@ -1,0 +1,75 @@
+"""A module in training: the module, the optimizer that improves it, the running average of its weights; and their way to tensors and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from srdist.config import TrainConfig
+from srdist.training.average import WeightAverage
+
+_OPTIMIZER_VALUES = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One of the things that a Learner trains."""
+
+    module: nn.Module
+    """As it is saved."""
+    forward: nn.Module
+    """The same as it is called: compiled, under DDP."""
+    adam: torch.optim.Adam
+    optimizer: Any
+    """The same under Accelerate."""
+    ema: WeightAverage | None
+
+    @classmethod
+    def of(cls, module: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Self:
+        """Prepare a module, which is on its device already, to be trained in place."""
+        adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
+        called: Any = torch.compile(module) if config.compile else module
+        forward, optimizer = accelerator.prepare(called, adam)
+        ema = WeightAverage(module, decay=config.ema_decay) if config.ema_decay else None
+        return cls(module, forward, adam, optimizer, ema)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights for use: the running average where there is one; CPU copies."""
+        return _copies(self.module.state_dict() if self.ema is None else self.ema.tensors)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All that is needed to go on: (weights and `ema.*`, optimizer values by `PARAMETER/VALUE`), CPU copies."""
+        model = _copies(self.module.state_dict())
+        if self.ema is not None:
+            model |= {f"ema.{name}": tensor for name, tensor in _copies(self.ema.tensors).items()}
+        optimizer = {
+            f"{name}/{value}": self.adam.state[parameter][value]
+            for name, parameter in self.module.named_parameters()
+            if parameter in self.adam.state
+            for value in _OPTIMIZER_VALUES
+        }
+        return model, _copies(optimizer)
+
+    @torch.no_grad()
+    def load_state(self, model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        for name, tensor in self.module.state_dict().items():
+            tensor.copy_(model[name])
+        if self.ema is not None:
+            for name, tensor in self.ema.tensors.items():
+                tensor.copy_(model[f"ema.{name}"])
+        for name, parameter in self.module.named_parameters():
+            if f"{name}/step" in optimizer:
+                state = {"step": optimizer[f"{name}/step"].to(parameter.device)}
+                for value in ("exp_avg", "exp_avg_sq"):
+                    # Of the parameter's own memory layout, as Adam would have made it.
+                    state[value] = torch.empty_like(parameter).copy_(optimizer[f"{name}/{value}"])
+                self.adam.state[parameter] = state
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
