@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from srdist.images.kernels import Kernel
+from srdist.losses.config import LossConfig, LossSection
 from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
 from srdist.settings.section import Section, problems
@@ -65,8 +66,10 @@ class TrainConfig(Section):
     """Images per rank and forward pass; null = global_batch / ranks. Accumulation is derived from it."""
     precision: Annotated[Precision, BeforeValidator(_precision_name)] = "no"
     """no (fp32), bf16, or fp16 (GPU only)."""
-    loss: Literal["mse", "l1", "charbonnier"] = "mse"
-    """mse: mean squared error (the SRCNN paper's); l1: mean absolute; charbonnier: sqrt(error^2 + 1e-6)."""
+    loss: Literal["mse", "l1", "charbonnier"] | None = "mse"
+    """mse: mean squared error (the SRCNN paper's); l1: mean absolute; charbonnier: sqrt(error^2 + 1e-6); null = as `losses` says."""
+    losses: Annotated[tuple[LossConfig, ...], Field(strict=False, min_length=1)] | None = None
+    """Several losses, as in [{kind: l1}, {kind: mse, weight: 0.1}]; the weighted sum is minimized; null = the one of `loss`."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Adam's peak learning rate."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -105,6 +108,28 @@ class TrainConfig(Section):
     # With more than the system gives, OpenMP ends the process.
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of each rank; null = cores / ranks of this machine."""
+
+    @property
+    def all_losses(self) -> tuple[LossSection, ...]:
+        """The losses, however the config says which."""
+        return self.losses or (TypeAdapter(LossConfig).validate_python({"kind": self.loss}),)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _losses_stand_for_loss(cls, values: Any) -> Any:
+        # The default of `loss` would else contradict `losses`.
+        if isinstance(values, dict) and values.get("losses") is not None:
+            return {"loss": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Self:
+        if (self.loss is None) == (self.losses is None):
+            raise ValueError("loss and losses say the same thing: one of them is null, the other not")
+        kinds = [loss.kind for loss in self.losses or ()]
+        if twice := [kind for i, kind in enumerate(kinds) if kind in kinds[:i]]:
+            raise ValueError(f"losses has {twice[0]} twice: add up their weights")
+        return self
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
@@ -162,12 +187,12 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     return parse(values, source=source)
 
 
-def parse(values: dict[str, Any], *, source: str) -> Config:
+def parse(values: dict[str, Any], *, source: str, kind: type[Config] = Config) -> Config:
     """Check plain values (as read from YAML or JSON) into a Config; `source` stands in the error."""
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(problems(error, Config))) from error
+        raise UserError(f"{source}: " + "; ".join(problems(error, kind))) from error
 
 
 def dump(config: Config) -> str:

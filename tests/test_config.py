@@ -153,6 +153,9 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
         ("model.kernels=[3, 3]", "kernels has 2 entries and widths 2"),
         ("model.last_relu=true", "last_relu cannot go with residual"),
         ("train.keep_checkpoints=1", "greater than or equal to 2"),
+        ("train.loss=null", "loss and losses say the same thing"),
+        ("train.losses=[]", "train.losses"),
+        ("train.losses=[{kind: l1}, {kind: l1}]", "losses has l1 twice"),
         ("train.threads=100000", "less than or equal to 1024"),
         ("train.peer_timeout_s=1000000000000", "less than or equal to 2678400"),
         ("log.wandb=maybe", "'auto', 'online', 'offline' or 'disabled'"),
@@ -202,6 +205,23 @@ def test_a_config_is_read_without_torch() -> None:
     seen = "import sys, srdist.config; print([name for name in ('torch', 'numpy', 'PIL') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
+
+
+def test_one_loss_has_a_short_form_and_several_stand_in_a_list_with_their_weights(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("train: {loss: l1}")
+    assert [(loss.kind, loss.weight) for loss in load(path).train.all_losses] == [("l1", 1.0)]
+    path.write_text("train: {losses: [{kind: charbonnier}, {kind: mse, weight: 0.1}]}")
+    config = load(path)
+    assert [(loss.kind, loss.weight) for loss in config.train.all_losses] == [
+        ("charbonnier", 1.0),
+        ("mse", 0.1),
+    ]
+    path.write_text(dump(config))
+    assert load(path) == config
+    path.write_text("train: {loss: l1, losses: [{kind: mse}]}")
+    with pytest.raises(UserError, match="train: loss and losses say the same thing"):
+        load(path)
 
 
 def test_a_config_cannot_be_changed() -> None:

@@ -1,4 +1,6 @@
 """How wrong an SR image is, for training.
 
-pixel  mean squared, absolute, Charbonnier
+config  which losses: their sections of the config
+loss    what a loss is
+pixel   mean squared, absolute, Charbonnier
 """

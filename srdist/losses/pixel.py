@@ -1,4 +1,4 @@
-"""How wrong an SR image is, pixel by pixel: one number an image."""
+"""How wrong an SR image is, pixel by pixel: the mean over an image's values."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def image_losses(
-    sr: Float[Tensor, "n 3 h w"], hr: Float[Tensor, "n 3 h w"], *, loss: str
-) -> Float[Tensor, " n"]:
-    """The loss of each image, a mean over its values, in float32."""
-    difference = sr.float() - hr
-    match loss:
-        case "mse":
-            values = difference.square()
-        case "l1":
-            values = difference.abs()
-        case "charbonnier":
-            # Charbonnier et al. 1994, as in LapSRN (Lai et al., CVPR 2017).
-            values = (difference.square() + 1e-6).sqrt()
-        case _:
-            raise AssertionError(loss)
+def mse(sr: Float[Tensor, "n 3 h w"], hr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """The mean squared error of each image."""
+    return _of_each((sr.float() - hr).square())
+
+
+def l1(sr: Float[Tensor, "n 3 h w"], hr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """The mean absolute error of each image."""
+    return _of_each((sr.float() - hr).abs())
+
+
+def charbonnier(sr: Float[Tensor, "n 3 h w"], hr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+    """Charbonnier et al. 1994, as in LapSRN (Lai et al., CVPR 2017)."""
+    return _of_each(((sr.float() - hr).square() + 1e-6).sqrt())
+
+
+def _of_each(values: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
     return values.flatten(1).mean(1)

@@ -137,7 +137,7 @@ def _charts(record: RunRecord) -> list[Chart]:
     return [
         beside_bicubic("PSNR-Y of validation, dB", "psnr_y_db"),
         beside_bicubic("SSIM-Y of validation", "ssim_y"),
-        alone(f"Loss ({record.config.train.loss})", "loss", log=True),
+        alone(f"Loss ({' + '.join(each.kind for each in record.config.train.all_losses)})", "loss", log=True),
         *(alone(name.replace("_", " ").capitalize(), name, log=True) for name in record.more_losses),
         alone("Learning rate", "learning_rate"),
         alone("Gradient norm", "grad_norm", log=True),

@@ -27,6 +27,7 @@ FROZEN = (
     "train.seed",
     "train.global_batch",
     "train.loss",
+    "train.losses",
     "train.ema_decay",
 )
 """Fields that make the run what it is: a resumption that changes one is refused."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
-from srdist.losses.pixel import image_losses
 from srdist.training.stepvalues import StepTensors
 from srdist.training.trained import Trained
 
@@ -46,7 +45,8 @@ class Learner:
             for name, module in {"network": network, **(beside or {})}.items()
         }
         self.network = self.trained["network"]
-        self._losses: dict[str, Tensor] = {}
+        self.losses = [(section, section.build()) for section in config.all_losses]
+        self._sums: dict[str, Tensor] = {}
         self._warm_up()
 
     def accumulate(
@@ -64,10 +64,17 @@ class Learner:
             weight.to(self.device, non_blocking=True),
         )
         with nullcontext() if last else self.accelerator.no_sync(self.network.forward):
-            losses = image_losses(self.network.forward(lr), hr, loss=self.config.loss)
+            sr = self.network.forward(lr)
             # The divisor counts damaged images (weight 0) too: it is the same on all ranks without asking them.
-            loss = (losses * weight).sum() / self.images_per_step
+            parts = {
+                section.kind: (loss(sr, hr) * weight).sum() / self.images_per_step
+                for section, loss in self.losses
+            }
+            loss = torch.stack([section.weight * parts[section.kind] for section, _ in self.losses]).sum()
             self._add("loss", loss.detach())
+            if len(parts) > 1:
+                for kind, part in parts.items():
+                    self._add(f"loss_{kind}", part.detach())
             # L1's gradient is finite where the loss is not: make it NaN too, and DDP carries that to all ranks.
             self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
 
@@ -93,14 +100,14 @@ class Learner:
             trained.optimizer.zero_grad(set_to_none=True)
             if trained.ema is not None:
                 trained.ema.update(trained.module, step, refused=refused)
-        losses, self._losses = self._losses, {}
-        return StepTensors(losses, norms, refused)
+        sums, self._sums = self._sums, {}
+        return StepTensors(sums, norms, refused)
 
     def abandon(self) -> None:
         """Forget what `accumulate` has gathered since the last update."""
         for trained in self.trained.values():
             trained.optimizer.zero_grad(set_to_none=True)
-        self._losses = {}
+        self._sums = {}
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights for use: the running average where there is one; CPU copies."""
@@ -136,7 +143,7 @@ class Learner:
             )
 
     def _add(self, name: str, value: Float[Tensor, ""]) -> None:
-        self._losses[name] = self._losses[name] + value if name in self._losses else value
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def _placed(self, module: nn.Module) -> nn.Module:
         placed: nn.Module = module.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]

@@ -94,7 +94,7 @@ def restore(
     for problem in passed_over:
         warn(f"checkpoint passed over: {problem}")
     trainer = saved.trainer
-    old = parse(trainer["config"], source=f"{path}/trainer.json")
+    old = parse(trainer["config"], source=f"{path}/trainer.json", kind=type(config))
     changed = runfolder.changes(old, config, source=run)
     runfolder.check_manifest(index.manifest_id, trained=trainer["manifest_id"], source=run)
     learner.load_state(saved.model, saved.optimizer)
