@@ -7,5 +7,8 @@ average     the running average of the weights
 schedule    the learning rate of each step
 state       where a run stands: read from its folder, saved there
 stepvalues  the values of each step
+announce    what a run tells at its start and of a validation
+progress    the clock, and the line of the log
+faults      refused steps and damaged samples, counted and named
 validation  scores and sample grid of a run
 """

@@ -52,13 +52,13 @@ def test_a_score_that_is_no_number_is_never_the_best_and_is_told(
     run = tmp_path / "run"
     settings = ("model.scale=8", "data.hr_patch=16", "log.sample_images=0", "train.validate_every=1")
     with trainer_here(shards, run, *settings, "train.steps=2") as trainer:
-        assert trainer.fit()
+        assert trainer.fit().stopped is None
         assert trainer.state.counts.best_psnr_y_db is None
     assert "validation at step 1: PSNR-Y is not a number" in capsys.readouterr().err
     assert not (run / "best.safetensors").exists()
     assert (run / "last.safetensors").exists()
     with trainer_here(shards, run, *settings, "train.steps=3") as trainer:
-        assert trainer.fit()
+        assert trainer.fit().stopped is None
 
 
 def test_weights_that_are_not_finite_are_never_written(small_set: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -16,25 +17,28 @@ import torch
 
 from benchmarks.runs import processes_of, ranks_of
 from srdist.machine import ranks
-from srdist.machine.errors import UserError
+from srdist.machine.errors import UserError, WorkError
 from srdist.networks.weightfile import load_weights
+from srdist.quality.scores import Scores
 from srdist.shards.pack import pack
 from srdist.shards.recipe import Recipe
 from tests.conftest import ROOT, Run
-from tests.training.runs import BIN, Launch, assert_equal_states, kill_tree
+from tests.training.runs import BIN, Here, Launch, assert_equal_states, kill_tree
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_two_steps_resumed_to_four_equal_four_steps(small_set: Path, tmp_path: Path, precision: str) -> None:
+def test_two_steps_resumed_to_four_equal_four_steps(
+    small_set: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = (f"train.precision={precision}", "train.ema_decay=0.9", "train.decay_steps=10")
-    whole = Launch(small_set, tmp_path / "whole", settings)
-    whole.finish("train.steps=4", "train.validate_every=2")
-    parts = Launch(small_set, tmp_path / "parts", settings)
-    parts.finish("train.steps=2", "train.validate_every=2")
+    whole = Here(small_set, tmp_path / "whole", settings)
+    whole.train("train.steps=4", "train.validate_every=2")
+    parts = Here(small_set, tmp_path / "parts", settings)
+    parts.train("train.steps=2", "train.validate_every=2")
     first_id = (parts.run / "wandb_id.txt").read_text()
-    resumed = parts.finish("train.steps=4", "train.validate_every=2")
+    parts.train("train.steps=4", "train.validate_every=2", quiet=False)
 
-    assert "resumes at step 2" in resumed.stdout
+    assert "resumes at step 2" in capsys.readouterr().out
     assert_equal_states(parts.final(), whole.final())
     assert parts.loss_trace() == whole.loss_trace()
     assert list(parts.loss_trace()) == [1, 2, 3, 4]
@@ -44,11 +48,12 @@ def test_two_steps_resumed_to_four_equal_four_steps(small_set: Path, tmp_path: P
 
 
 def test_one_rank_two_ranks_and_accumulation_train_the_same_batches(small_set: Path, tmp_path: Path) -> None:
-    one = Launch(small_set, tmp_path / "one", ("train.steps=6",))
+    one = Here(small_set, tmp_path / "one", ("train.steps=6",))
     two = Launch(small_set, tmp_path / "two", ("train.steps=6",), ranks=2)
-    gathered = Launch(small_set, tmp_path / "gathered", ("train.steps=6", "train.rank_batch=3"))
-    for launch in (one, two, gathered):
-        launch.finish()
+    gathered = Here(small_set, tmp_path / "gathered", ("train.steps=6", "train.rank_batch=3"))
+    one.train()
+    two.finish()
+    gathered.train()
     assert [launch.rows("start")[0]["world"] for launch in (one, two, gathered)] == [1, 2, 1]
     assert gathered.rows("start")[0]["accumulation"] == 4
     for other in (two, gathered):
@@ -79,10 +84,11 @@ def test_two_ranks_resumed_on_three_and_on_one_with_accumulation_keep_the_global
 def test_a_global_batch_that_cannot_be_shared_out_is_refused_with_the_nearest(
     small_set: Path, tmp_path: Path
 ) -> None:
-    done = Launch(small_set, tmp_path / "run", ("train.global_batch=13", "train.rank_batch=4")).finish(code=2)
-    assert "train.global_batch: 13 cannot be shared out over 1 ranks x rank_batch 4" in done.stderr
-    assert "nearest that can is 12" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    told = (
+        "train.global_batch: 13 cannot be shared out over 1 ranks x rank_batch 4; the nearest that can is 12"
+    )
+    with pytest.raises(UserError, match=re.escape(told)):
+        Here(small_set, tmp_path / "run", ("train.global_batch=13", "train.rank_batch=4")).train()
 
 
 def test_processes_that_did_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +101,7 @@ def test_processes_that_did_not_find_each_other_are_refused(monkeypatch: pytest.
 def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
     small_set: Path, tmp_path: Path, how: str
 ) -> None:
-    settings = ("train.steps=150",)
+    settings = ("train.steps=150", "train.threads=1")
     launch = Launch(small_set, tmp_path / "run", settings)
     with launch.going() as process:
         launch.wait_for_step(5, process)
@@ -115,9 +121,9 @@ def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
     launch.finish()
     assert not (launch.run / "STOPPED").exists()
     assert list(launch.loss_trace()) == list(range(1, 151))
-    whole = Launch(small_set, tmp_path / "whole", settings)
     if how == "SIGTERM":
-        whole.finish()
+        whole = Here(small_set, tmp_path / "whole", settings)
+        whole.train()
         assert_equal_states(launch.final(), whole.final())
         assert launch.loss_trace() == whole.loss_trace()
 
@@ -184,96 +190,126 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(
 
 
 def test_a_field_that_makes_the_run_what_it_is_cannot_change_on_resume(
-    small_set: Path, tmp_path: Path
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
-    launch.finish()
+    here = Here(small_set, tmp_path / "run", ("train.steps=2",))
+    here.train()
     for change, told in (
         ("model.widths=[9]", "model.widths"),
         ("train.seed=7", "train.seed"),
         ("data.kernel=bilinear", "data.kernel"),
     ):
-        done = launch.finish(change, "train.steps=3", code=2)
-        assert told in done.stderr
-        assert "cannot change on resume" in done.stderr
-    done = launch.finish("train.learning_rate=5e-4", "train.steps=3")
-    assert "train.learning_rate: 0.001 before, 0.0005 now" in done.stdout
-    assert launch.rows("resume")[0]["changed"]["train.learning_rate"] == [0.001, 0.0005]
+        with pytest.raises(UserError, match=f"{told}: .* cannot change on resume"):
+            here.train(change, "train.steps=3")
+    here.train("train.learning_rate=5e-4", "train.steps=3", quiet=False)
+    assert "train.learning_rate: 0.001 before, 0.0005 now" in capsys.readouterr().out
+    assert here.rows("resume")[0]["changed"]["train.learning_rate"] == [0.001, 0.0005]
 
 
 def test_another_set_of_images_is_refused_on_resume(small_set: Path, tmp_path: Path) -> None:
-    Launch(small_set, tmp_path / "run", ("train.steps=2",)).finish()
+    Here(small_set, tmp_path / "run", ("train.steps=2",)).train()
     other = tmp_path / "other"
     images = small_set.parent / "images"
     pack(Recipe(name="other", split="hash", fractions={"train": 0.8, "val": 0.2}), images, out=other)
-    done = Launch(other, tmp_path / "run", ("train.steps=3",)).finish(code=2)
-    assert "data.shards: manifest_id" in done.stderr
+    with pytest.raises(UserError, match=r"data\.shards: manifest_id"):
+        Here(other, tmp_path / "run", ("train.steps=3",)).train()
 
 
 def test_steps_whose_loss_is_not_finite_change_nothing_and_end_the_run_after_a_few(
     small_set: Path, tmp_path: Path
 ) -> None:
-    launch = Launch(small_set, tmp_path / "run", ("train.steps=3",))
-    launch.finish()
-    good = launch.final()
-    done = launch.finish("train.steps=40", "train.learning_rate=1e30", "train.max_bad_steps=4", code=1)
-    assert "not finite 4 steps in a row" in done.stderr.splitlines()[-1]
-    refused = launch.rows("refused")
+    here = Here(small_set, tmp_path / "run", ("train.steps=3",))
+    here.train()
+    good = here.final()
+    with pytest.raises(WorkError, match="not finite 4 steps in a row"):
+        here.train("train.steps=40", "train.learning_rate=1e30", "train.max_bad_steps=4")
+    refused = here.rows("refused")
     assert len(refused) == 4
     assert len(refused[0]["keys"]) == 12
-    assert all(math.isfinite(row["loss"]) for row in launch.rows("train") if isinstance(row["loss"], float))
+    assert all(math.isfinite(row["loss"]) for row in here.rows("train") if isinstance(row["loss"], float))
     # The last good checkpoint is the one from before.
-    assert_equal_states(launch.final(), good)
-    network, _ = load_weights(launch.run)
+    assert_equal_states(here.final(), good)
+    network, _ = load_weights(here.run)
     assert all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
 
 
-def test_a_second_run_on_a_run_folder_in_use_is_refused(small_set: Path, tmp_path: Path) -> None:
-    launch = Launch(small_set, tmp_path / "run", ("train.steps=100000",))
-    with launch.going() as process:
-        launch.wait_for_step(1, process)
-        second = launch.finish(code=2)
-        assert f"is in use by process {process.pid}" in second.stderr
-        assert process.poll() is None
-
-
-def test_a_finished_run_says_so_and_changes_nothing(small_set: Path, tmp_path: Path) -> None:
-    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
-    launch.finish()
-    before = (launch.run / "last.safetensors").read_bytes()
-    assert "already at step 2 of 2" in launch.finish().stdout
-    assert (launch.run / "last.safetensors").read_bytes() == before
+def test_a_finished_run_says_so_and_changes_nothing(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Here(small_set, tmp_path / "run", ("train.steps=2",))
+    result = here.train()
+    before = (here.run / "last.safetensors").read_bytes()
+    again = here.train(quiet=False)
+    assert "already at step 2 of 2" in capsys.readouterr().out
+    assert (here.run / "last.safetensors").read_bytes() == before
+    assert (again.step, again.best_psnr_y_db, again.scores) == (2, result.best_psnr_y_db, None)
 
 
 @pytest.mark.parametrize("loss", ["l1", "charbonnier"])
 def test_other_losses_bring_the_error_down(small_set: Path, tmp_path: Path, loss: str) -> None:
-    launch = Launch(
+    here = Here(
         small_set, tmp_path / "run", (f"train.loss={loss}", "train.steps=60", "train.learning_rate=3e-3")
     )
-    launch.finish("data.workers=0")
-    val = launch.rows("val")[-1]
-    assert val["psnr_y_db"] > val["bicubic_psnr_y_db"]
+    result = here.train()
+    assert result.scores is not None
+    assert result.scores.psnr_y_db == result.best_psnr_y_db
+    assert result.scores.psnr_y_db > here.rows("val")[-1]["bicubic_psnr_y_db"]
+
+
+def test_who_watches_sees_each_validation_and_may_stop_the_run(small_set: Path, tmp_path: Path) -> None:
+    settings = ("train.steps=6", "train.validate_every=2")
+    here, whole = (Here(small_set, tmp_path / name, settings) for name in ("run", "whole"))
+    seen: list[tuple[int, float]] = []
+
+    def stop_at_4(step: int, scores: Scores) -> str | None:
+        seen.append((step, scores.psnr_y_db))
+        return "worse than its neighbours" if step == 4 else None
+
+    result = here.train(watch=stop_at_4)
+    assert seen == [(row["step"], row["psnr_y_db"]) for row in here.rows("val")]
+    assert (result.step, result.stopped) == (4, "worse than its neighbours")
+    assert json.loads((here.run / "STOPPED").read_text()) == {
+        "reason": "worse than its neighbours",
+        "step": 4,
+    }
+    assert here.rows("stop")[0]["reason"] == "worse than its neighbours"
+
+    assert here.train().stopped is None
+    whole.train()
+    assert here.loss_trace() == whole.loss_trace()
+    assert_equal_states(here.final(), whole.final())
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("setting", "told"),
     [
-        (("train.stepz=3",), "train.stepz: no such field (found 3), did you mean steps?"),
-        (("train.steps=many",), "train.steps: found 'many'"),
-        (("data.hr_patch=15",), "data.hr_patch 15 is not a multiple of model.scale 2"),
-        (("data.hr_patch=400",), "patch"),
-        (("train.global_batch=4000",), "less than train.global_batch 4000"),
-        (("train.precision=fp16",), "train.precision: fp16 needs a GPU"),
-        (("train.init_from=nowhere.safetensors",), "nowhere.safetensors: no such weights file"),
-        (("data.shards=shards/folder",), "make shards SET=folder"),
+        ("train.stepz=3", "train.stepz: no such field (found 3), did you mean steps?"),
+        ("data.hr_patch=400", "patch"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(
-    small_set: Path, tmp_path: Path, settings: tuple[str, ...], told: str
+    small_set: Path, tmp_path: Path, setting: str, told: str
 ) -> None:
-    done = Launch(small_set, tmp_path / "run", settings).finish(code=2)
+    done = Launch(small_set, tmp_path / "run", (setting,)).finish(code=2)
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.global_batch=4000", "less than train.global_batch 4000"),
+        ("train.precision=fp16", "train.precision: fp16 needs a GPU"),
+        ("train.init_from=nowhere.safetensors", "nowhere.safetensors: no such weights file"),
+        ("data.shards=shards/folder", "make shards SET=folder"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_first_step(
+    small_set: Path, tmp_path: Path, setting: str, told: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        Here(small_set, tmp_path / "run", (setting,)).train()
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
@@ -295,20 +331,12 @@ def test_bare_launch_says_what_it_trains_and_how_to_choose_others(run: Run, tmp_
 
 
 def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) -> None:
-    first = Launch(small_set, tmp_path / "first", ("train.steps=20",))
-    first.finish()
+    first = Here(small_set, tmp_path / "first", ("train.steps=20",))
+    first.train()
     weights = first.run / "last.safetensors"
-    second = Launch(
-        small_set,
-        tmp_path / "second",
-        (
-            "train.steps=1",
-            f"train.init_from={weights}",
-            "train.learning_rate=1e-12",
-            "train.final_learning_rate=0",
-        ),
-    )
-    second.finish()
+    still = ("train.learning_rate=1e-12", "train.final_learning_rate=0")
+    second = Here(small_set, tmp_path / "second", ("train.steps=1", f"train.init_from={weights}", *still))
+    second.train()
     for name, tensor in load_weights(second.run)[0].state_dict().items():
         torch.testing.assert_close(tensor, load_weights(weights)[0].state_dict()[name])
 

@@ -1,0 +1,60 @@
+"""What a run tells of itself: how it begins or goes on, and what a validation found; on the console, in metrics.jsonl and to W&B."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from srdist.config import Config
+from srdist.quality.scores import Scores
+from srdist.runs.log import RunLog
+from srdist.runs.wandb_run import WandbRun, wanted_mode
+from srdist.training.state import RunState
+
+
+def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: dict[str, Any]) -> None:
+    """Tell what begins or goes on.
+
+    Args:
+        facts: of the machine, the ranks and the set.
+    """
+    if log.main and (mode := wanted_mode(config.log.wandb)) is not None:
+        log.wandb = WandbRun(
+            run,
+            run_id=state.wandb_id,
+            mode=mode,
+            project=config.log.project,
+            facts=config.model_dump(mode="json") | facts,
+            say=log.warn,
+        )
+        manifest = Path(config.data.shards) / "manifest.json"
+        log.wandb.artifact(manifest, name=f"shards-{facts['manifest_id'][:12]}", kind="dataset")
+    changed, step = state.changed, state.counts.step
+    log.row("start" if changed is None else "resume", step, **facts, changed=changed or {})
+    begin = "starts" if changed is None else f"resumes at step {step}"
+    train, world = config.train, facts["world"]
+    log.say(
+        f"{run} {begin}: {world} rank{'s' if world > 1 else ''} on {facts['device']}, precision {train.precision}, "
+        f"global batch {train.global_batch} = {world} x {facts['rank_batch']} x {facts['accumulation']} "
+        f"(ranks x batch x accumulation), {facts['train_samples']} training samples, {train.steps} steps"
+    )
+    for name, (before, after) in (changed or {}).items():
+        log.say(f"  {name}: {before} before, {after} now")
+
+
+def tell_scores(log: RunLog, step: int, network: Scores, bicubic: Scores, *, best: bool) -> None:
+    """Tell what a validation found."""
+    beside = {f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"}
+    log.row("val", step, **asdict(network), **beside)
+    if math.isnan(network.psnr_y_db):
+        log.warn(
+            f"validation at step {step}: PSNR-Y is not a number, so these weights cannot be the best "
+            "(within the border, as wide as the scale, nothing is left of the images)"
+        )
+    gain = network.psnr_y_db - bicubic.psnr_y_db
+    log.say(
+        f"  validation at step {step}: PSNR-Y {network.psnr_y_db:.2f} dB ({gain:+.2f} over bicubic), SSIM-Y "
+        f"{network.ssim_y:.4f}, RMSE {network.rmse:.4f}, {network.images} images{', the best so far' if best else ''}"
+    )

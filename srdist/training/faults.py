@@ -1,0 +1,67 @@
+"""Steps that were refused and samples that are damaged: counted, named in the log, and too many of them are the end of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from srdist.config import Config
+from srdist.machine import ranks
+from srdist.machine.errors import WorkError
+from srdist.runs.log import RunLog
+from srdist.shards.reader import BadSample, ShardIndex
+from srdist.training.state import RunState
+from srdist.training.stepvalues import StepValues
+
+
+class Faults:
+    """What a run has met that it could leave out. Its methods are collectives."""
+
+    def __init__(self, state: RunState, config: Config, *, run: Path, index: ShardIndex, log: RunLog) -> None:
+        self.state, self.config, self.run, self.index, self.log = state, config, run, index, log
+
+    def judge(self, steps: Sequence[StepValues]) -> None:
+        """Count refused steps and name their samples.
+
+        Raises:
+            WorkError: train.max_bad_steps in a row.
+        """
+        counts, limit = self.state.counts, self.config.train.max_bad_steps
+        for step in steps:
+            counts.refused_in_row = counts.refused_in_row + 1 if step.refused else 0
+            if not step.refused:
+                continue
+            counts.refused_steps += 1
+            ids = ranks.gather(self.state.trace.ids_of(step.step)).flatten().tolist()
+            keys = [self.index.key(i) for i in ids]
+            self.log.row("refused", step.step, **step.losses, **step.norms, keys=keys)
+            self.log.warn(
+                f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
+            )
+            if counts.refused_in_row >= limit:
+                error = WorkError(
+                    f"step {step.step}: loss or gradient not finite {limit} steps in a row (train.max_bad_steps); "
+                    f"the last good checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
+                )
+                ranks.raise_everywhere(error)
+
+    def note_bad(self, bad: Sequence[BadSample]) -> None:
+        """List the damaged samples of all ranks, met in the step that comes next.
+
+        Raises:
+            WorkError: more than data.max_bad_fraction of the set.
+        """
+        counts, config = self.state.counts, self.config.data
+        found = ranks.gather_items([asdict(sample) for sample in bad])
+        counts.bad_samples += len(found)
+        counts.bad_in_epoch += len(found)
+        ranks.main_first(lambda: self.log.bad_samples(counts.step + 1, found))
+        if counts.bad_in_epoch > config.max_bad_fraction * len(self.index):
+            first = found[0]
+            error = WorkError(
+                f"{counts.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
+                f"{config.max_bad_fraction} (the newest: shard {first['shard']}, key {first['key']}, offset "
+                f"{first['offset']}: {first['reason']}); see {self.run}/bad_samples.jsonl, repack the set"
+            )
+            ranks.raise_everywhere(error)
