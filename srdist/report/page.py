@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -100,7 +99,7 @@ def _cards(record: RunRecord) -> str:
 
 def _quality(record: RunRecord) -> str:
     if record.best is None:
-        return "<p>No validation yet.</p>"
+        return "<p>No validation yet.</p>" if not record.val else "<p>No validation has a PSNR-Y.</p>"
     rows = [("bicubic", record.best, "bicubic_")]
     rows.append((f"srdist, best (step {record.best['step']:,})", record.best, ""))
     if record.val[-1]["step"] != record.best["step"]:
@@ -110,7 +109,7 @@ def _quality(record: RunRecord) -> str:
         for name, row, prefix in rows
     ]
     return _table(["", "PSNR-Y, dB", "SSIM-Y", "RMSE"], cells) + (
-        f"<p>{record.best['images']:,} images of {escape(record.config.data.shards)}, "
+        f"<p>{record.best.get('images', 0):,} images of {escape(record.config.data.shards)}, "
         f"split {escape(record.config.data.val_split)}.</p>"
     )
 
@@ -198,7 +197,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool
 
 def _points(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:
     pairs = ((float(row["step"]), number_of(row, name)) for row in rows)
-    return tuple((step, value) for step, value in pairs if math.isfinite(value))
+    # What no axis can show is no measurement.
+    return tuple((step, value) for step, value in pairs if value == 0 or 1e-300 < abs(value) < 1e300)
 
 
 def _values(rows: Iterable[Row], name: str) -> list[float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srdist.config import Config, load
 from srdist.machine.errors import UserError
@@ -67,8 +68,9 @@ class RunRecord:
 
     @property
     def best(self) -> Row | None:
-        """The validation with the highest PSNR-Y."""
-        return max(self.val, key=lambda row: number_of(row, "psnr_y_db"), default=None)
+        """The validation with the highest PSNR-Y; None where none has any."""
+        scored = [row for row in self.val if math.isfinite(number_of(row, "psnr_y_db"))]
+        return max(scored, key=lambda row: number_of(row, "psnr_y_db"), default=None)
 
 
 def read_run(run: Path) -> RunRecord:
@@ -94,28 +96,44 @@ def read_run(run: Path) -> RunRecord:
         sessions=tuple(_sessions(rows)),
         refused=tuple(row for row in rows if row["kind"] == "refused"),
         train_seconds=float(seconds[-1]) if seconds else None,
-        samples=tuple(sorted((int(step), path) for step, path in pictures if step.isdigit())),
+        samples=tuple(sorted((int(step), path) for step, path in pictures if step.isdecimal())),
     )
 
 
 def number_of(row: Row, name: str) -> float:
     """A number of a row; NaN where it is missing, or stands as a word for want of JSON's (nan, inf)."""
     value = row.get(name)
-    return float(value) if isinstance(value, int | float | str) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+class _LoggedRow(BaseModel):
+    """What the report counts on in a row; the rest is as it comes."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    step: Annotated[int, Field(ge=0, le=10**15)]
+    kind: str
+    changed: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] = {}
+    train_seconds: Annotated[float, Field(ge=0, le=1e15)] = 0.0
+    images: Annotated[int, Field(ge=0)] = 0
+    parameters: Annotated[int, Field(ge=0)] = 0
+    train_samples: Annotated[int, Field(ge=0)] = 0
 
 
 def _rows(log: Path) -> list[Row]:
-    lines = log.read_text(encoding="utf-8").splitlines()
+    lines = log.read_bytes().splitlines()
     rows: list[Row] = []
     for i, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            int(row["step"]), str(row["kind"])
-        except (ValueError, KeyError, TypeError) as error:
+            rows.append(_LoggedRow.model_validate_json(line).model_dump(exclude_unset=True))
+        except ValidationError as error:
             if i == len(lines):
                 break  # torn: the run was killed while it wrote, or is writing now
-            raise UserError(f"{log}: line {i} is no row of a run's log: {line[:60]!r}") from error
-        rows.append(row)
+            shown = line[:60].decode(errors="replace")
+            raise UserError(f"{log}: line {i} is no row of a run's log: {shown!r}") from error
     return rows
 
 

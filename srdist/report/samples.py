@@ -52,8 +52,10 @@ def section(samples: Sequence[tuple[int, Path]], *, scale: int) -> list[str]:
 def _grid(path: Path) -> list[list[Image.Image]]:
     try:
         return cut_grid(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: {error}") from error
+    except (
+        Exception
+    ) as error:  # what a decoder raises of a damaged file, whatever it is, is that file's fault
+        raise UserError(f"{path}: {error or type(error).__name__}") from error
 
 
 def _sample(

@@ -60,10 +60,11 @@ class RunLog:
         for name in ("metrics.jsonl", "bad_samples.jsonl"):
             path = self.run / name
             if path.is_file():
-                kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= step]
-                write_bytes(path, "".join(kept).encode())
+                lines = path.read_bytes().splitlines(keepends=True)
+                write_bytes(path, b"".join(line for line in lines if _step_of(line) <= step))
         for picture in (self.run / "samples").glob("step-*.png"):
-            if int(picture.stem.removeprefix("step-")) > step:
+            number = picture.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) > step:
                 picture.unlink()
 
     def row(self, kind: str, step: int, **values: Value) -> None:
@@ -119,9 +120,9 @@ def _plain(value: Value) -> Value:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _step_of(line: str) -> float:
-    """The step of a row; a torn last line of a killed run is after every step."""
+def _step_of(line: bytes) -> float:
+    """The step of a row; a torn last line of a killed run, and what is no row at all, is after every step."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

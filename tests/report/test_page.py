@@ -173,6 +173,8 @@ def test_a_run_that_has_just_begun_has_a_report(run_folder: Path, tmp_path: Path
             lambda run: (run / "metrics.jsonl").write_text("junk\n{}\n"),
             "line 1 is no row of a run's log: 'junk'",
         ),
+        (lambda run: (run / "metrics.jsonl").write_bytes(bytes(range(256)) * 9), "line 1 is no row"),
+        (lambda run: (run / "metrics.jsonl").write_bytes(b"[" * 200_000 + b"\n{}\n"), "line 1 is no row"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml: no such file"),
         (lambda run: Image.new("RGB", (9, 9)).save(run / "samples" / "step-00000100.png"), "no sample grid"),
         (lambda run: (run / "samples" / "step-00000100.png").write_text("x"), "step-00000100.png"),
@@ -189,6 +191,37 @@ def test_what_is_no_run_folder_is_refused_in_one_line(
         write_report(run)
     assert str(run) in str(error.value)
     assert not (run / "report.html").exists()
+
+
+def test_whatever_is_flipped_in_a_log_there_is_a_report_or_one_line(run_folder: Path, tmp_path: Path) -> None:
+    log = (run_folder / "metrics.jsonl").read_bytes()
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    generator = np.random.default_rng(0)
+    reports = refused = 0
+    for _ in range(300):
+        mutated = np.frombuffer(log, np.uint8).copy()
+        places = generator.integers(0, len(mutated), size=3)
+        mutated[places] = generator.choice(np.frombuffer(b'0e9-".,:{}[]x\xff', np.uint8), size=3)
+        (tmp_path / "metrics.jsonl").write_bytes(mutated.tobytes())
+        try:
+            write_report(tmp_path)
+            reports += 1
+        except UserError:
+            refused += 1
+    assert reports > 20
+    assert refused > 20
+
+
+def test_a_validation_without_a_score_is_not_the_best(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    log = RunLog(tmp_path, main=True, quiet=True)
+    log.row("start", 0)
+    for step, psnr in ((1, math.nan), (2, 30.0), (3, math.nan)):
+        log.row("val", step, psnr_y_db=psnr, images=3)
+    best = read_run(tmp_path).best
+    assert best is not None
+    assert best["step"] == 2
+    write_report(tmp_path)
 
 
 def test_a_sample_grid_can_be_cut_into_the_images_that_it_was_drawn_of(

@@ -91,6 +91,10 @@ def test_rows_after_the_resumed_step_and_a_torn_line_are_forgotten(tmp_path: Pat
         log.row("train", step, loss=float(step))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "kind": "tr')
+    with (tmp_path / "metrics.jsonl").open("ab") as binary:
+        binary.write(b"\xff\x00\n" + b"[" * 100_000 + b'\n{"step": 1' + b"0" * 400 + b"}\n")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples/step-best.png").touch()
     log.forget_after(2)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
