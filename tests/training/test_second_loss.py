@@ -12,7 +12,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from benchmarks.runs import BRIEF, ROOT, THIN
+from benchmarks.processes import ROOT
+from benchmarks.runs import BRIEF, THIN
 from srdist.config import Config, TrainConfig, load
 from srdist.losses.config import LossConfig, LossSection
 from srdist.losses.loss import Loss
