@@ -18,9 +18,13 @@ class SRCNNConfig(Section):
     scale: Annotated[int, Field(ge=2, le=8)] = 2
     """Factor between LR and HR, in each direction."""
     # Not strict as wholes: YAML and JSON have lists only.
-    kernels: Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False)] = (3, 3, 3)
+    kernels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False, max_length=1000)
+    ] = (3, 3, 3)
     """Kernel side of each convolution, in pixels, odd."""
-    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False)] = (128, 64)
+    widths: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False, max_length=1000)
+    ] = (128, 64)
     """Channels after each convolution but the last."""
     upscale: Literal["before", "after"] = "before"
     """before: bicubic first, convolutions on the HR grid (SRCNN); after: convolutions on the LR grid, then a pixel shuffle (ESPCN)."""

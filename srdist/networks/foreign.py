@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from srdist.machine.errors import UserError
-from srdist.networks.weightfile import find_weights, load_weights
+from srdist.networks.weightfile import ForeignWeightsError, find_weights, load_weights
 
 FOREIGN_HALO = 16
 """LR pixels around a tile of a network whose receptive field is not known."""
@@ -47,7 +47,7 @@ def load_network(name: str | Path) -> AnyNetwork:
     path = find_weights(name)
     try:
         network, info = load_weights(path)
-    except UserError as error:
+    except ForeignWeightsError as error:
         if path.suffix not in (".pth", ".pt", ".ckpt", ".safetensors"):
             raise
         return _foreign(path, error)
@@ -75,6 +75,9 @@ def _foreign(path: Path, ours: UserError) -> AnyNetwork:
         raise UserError(
             f"{path}: {loaded.input_channels} channels in, {loaded.output_channels} out, expected the same"
         )
+    for name, parameter in loaded.model.named_parameters():
+        if not parameter.isfinite().all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinity: the file is damaged")
     loaded.eval()
     return AnyNetwork(_Foreign(loaded), int(loaded.scale), FOREIGN_HALO, FOREIGN_BLEND)
 

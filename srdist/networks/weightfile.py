@@ -7,8 +7,9 @@ version), `network` (JSON of the config's model section), `scale`, `kernel` (tha
 
 from __future__ import annotations
 
+import itertools
 import json
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,16 @@ from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.srcnn import SRCNN
+from srdist.settings.section import problems
 
 FORMAT = "1"
+_FLOATS = ("F32", "F16", "BF16", "F64")
 SHIPPED = Path(__file__).parents[1] / "weights"
 """Folder of the weights that come with the package; `--weights NAME` names one without its suffix."""
+
+
+class ForeignWeightsError(UserError):
+    """A file that is not srdist's; another program's network, perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,18 @@ def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
     `.pth` is read as the seed's state dict (conv1, conv2, ... and a final ReLU), with `weights_only=True`.
 
     Raises:
-        UserError: no such file, not safetensors, not srdist's, or tensors that do not fit the network.
+        UserError: no such file, damaged, tensors that do not fit the network or are not finite.
+        ForeignWeightsError: nothing that srdist wrote; another program's, perhaps.
     """
     path = find_weights(name)
     tensors, info = _read_seed(path) if path.suffix in (".pth", ".pt") else _read_safetensors(path)
+    for tensor_name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: tensor {tensor_name} holds NaN or infinity: its training diverged, or the file is damaged"
+            )
     model = SRCNN(info.network)
-    fit_state(model, tensors, source=str(path))
+    model.load_state_dict(tensors)
     return model.eval(), info
 
 
@@ -104,51 +117,77 @@ def find_weights(name: str | Path) -> Path:
 
 def fit_state(model: SRCNN, tensors: dict[str, Tensor], *, source: str) -> None:
     """Load `tensors` into `model`; a missing, extra or misshapen tensor is a UserError that names it."""
-    expected = model.state_dict()
-    for tensor_name in sorted(expected.keys() | tensors.keys()):
-        if tensor_name not in tensors or tensor_name not in expected:
-            state = "is missing" if tensor_name not in tensors else "is not in this network"
-            raise UserError(f"{source}: tensor {tensor_name} {state}")
-        found, wanted = tuple(tensors[tensor_name].shape), tuple(expected[tensor_name].shape)
-        if found != wanted:
-            raise UserError(f"{source}: tensor {tensor_name} has shape {found}, expected {wanted}")
+    _compare_shapes(_shapes(tensors), _shapes(model.state_dict()), source=source)
     model.load_state_dict(tensors)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _compare_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, source: str
+) -> None:
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found or name not in expected:
+            state = "is missing" if name not in found else "is not in this network"
+            raise UserError(f"{source}: tensor {name} {state}")
+        if found[name] != expected[name]:
+            raise UserError(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
+
+
+def _expected_shapes(network: SRCNNConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's tensors, found without memory for them: a file may claim any size."""
+    with torch.device("meta"):
+        return _shapes(SRCNN(network).state_dict())
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            info = _parse_metadata(file.metadata() or {}, source=path)
+            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
+            _compare_shapes(shapes, _expected_shapes(info.network), source=str(path))
+            for name, header in headers.items():
+                if header.get_dtype() not in _FLOATS:
+                    raise UserError(
+                        f"{path}: tensor {name} is of type {header.get_dtype()}, expected {', '.join(_FLOATS)}"
+                    )
+            return {name: file.get_tensor(name) for name in shapes}, info
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors file: {error}") from error
-    if metadata.get("srdist") != FORMAT:
+        # Safetensors of any origin go by this suffix; under another one the file may be another program's.
+        kind = UserError if path.suffix == ".safetensors" else ForeignWeightsError
+        raise kind(f"{path}: not a safetensors file: {error}") from error
+
+
+def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo:
+    if "srdist" not in metadata:
+        raise ForeignWeightsError(f"{source}: not srdist weights: its metadata have no srdist")
+    if metadata["srdist"] != FORMAT:
         raise UserError(
-            f"{path}: not srdist weights: metadata srdist is {metadata.get('srdist')!r}, expected {FORMAT!r}"
+            f"{source}: weights of format {metadata['srdist'][:20]!r}, expected {FORMAT!r}: a newer srdist wrote them"
         )
     try:
         network = SRCNNConfig.model_validate(json.loads(metadata["network"]))
         step = int(metadata["step"])
-    except (KeyError, ValueError, ValidationError) as error:
-        raise UserError(f"{path}: damaged metadata: {' '.join(str(error).split())}") from error
-    info = WeightsInfo(network, metadata.get("kernel", "unknown"), metadata.get("manifest_id", ""), step)
-    return tensors, info
+    except ValidationError as error:
+        wrong = "; ".join(itertools.islice(problems(error, SRCNNConfig), 3))
+        raise UserError(f"{source}: damaged metadata: network: {wrong[:300]}") from error
+    except (KeyError, ValueError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UserError(f"{source}: damaged metadata: {reason[:300]}") from error
+    return WeightsInfo(network, metadata.get("kernel", "unknown"), metadata.get("manifest_id", ""), step)
 
 
 def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a plain state dict: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{path}: expected a state dict of tensors, found {type(tensors).__name__}")
+    tensors = _read_pickle(path)
     weights = [tensors.get(f"conv{i}.weight") for i in range(1, len(tensors) // 2 + 1)]
     shapes = [tuple(weight.shape) for weight in weights if weight is not None]
     if not shapes or len(shapes) != len(weights) or any(len(shape) != 4 for shape in shapes):
-        raise UserError(
-            f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {sorted(tensors)}"
+        names = ", ".join(sorted(map(str, tensors))[:6])
+        raise ForeignWeightsError(
+            f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {names or 'none'}"
         )
     try:
         network = SRCNNConfig(
@@ -160,6 +199,24 @@ def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
             last_relu=True,
         )
     except ValidationError as error:
-        reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise UserError(f"{path}: not the seed's network: {reasons}") from error
+        wrong = "; ".join(itertools.islice(problems(error, SRCNNConfig), 3))
+        raise UserError(f"{path}: not the seed's network: {wrong[:300]}") from error
+    _compare_shapes(_shapes(tensors), _expected_shapes(network), source=str(path))
     return {name: tensor.float() for name, tensor in tensors.items()}, WeightsInfo(network, "bilinear", "", 0)
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """A state dict of plain tensors, none of which claims more values than the file holds."""
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle makes its reader raise nearly anything
+        raise ForeignWeightsError(
+            f"{path}: cannot be read as a plain state dict: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ForeignWeightsError(f"{path}: expected a state dict of tensors, found {type(tensors).__name__}")
+    for name, tensor in tensors.items():
+        # A stride of 0 makes a tensor of any size of a single number.
+        if tensor.layout is not torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise UserError(f"{path}: tensor {name} is no plain array of its shape {tuple(tensor.shape)}")
+    return tensors

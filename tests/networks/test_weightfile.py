@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ def refused(path: Path, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         load_weights(path)
     assert str(path) in str(error.value)
+    assert error.value.exit_code == 2
+    assert len(str(error.value)) < 600
 
 
 def test_other_files_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_other_files_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
         refused(path, "not a safetensors file")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"conv1.weight": torch.zeros(3)}, foreign)
-    refused(foreign, "not srdist weights: metadata srdist is None")
+    refused(foreign, "not srdist weights: its metadata have no srdist")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,10 @@ def test_other_files_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
         ({"network": "{"}, "damaged metadata"),
         ({"network": "{}", "step": "many"}, "damaged metadata"),
         ({"network": '{"scale": 1}'}, "damaged metadata"),
-        ({"srdist": "99"}, "metadata srdist is '99', expected '1'"),
+        ({"network": "[" * 200_000}, "damaged metadata"),
+        ({"network": '{"widths": ' + str([0] * 500) + "}"}, "network: widths.0: found 0, expected"),
+        ({"step": "9" * 5000}, "damaged metadata"),
+        ({"srdist": "99"}, "weights of format '99', expected '1'"),
     ],
 )
 def test_damaged_metadata_are_refused(saved: Path, metadata: dict[str, str], words: str) -> None:
@@ -115,6 +121,69 @@ def test_tensors_of_another_network_are_refused_by_name(saved: Path) -> None:
     ]:
         save_file(changed, saved, metadata=metadata)
         refused(saved, words)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float, suffix: str) -> None:
+    shape = SRCNNConfig(kernels=(3, 3), widths=(4,), residual=False, last_relu=True, pre_kernel="bilinear")
+    tensors = build(shape, seed=1).state_dict()
+    tensors["conv2.weight"][1, 2, 0, 1] = value
+    path = tmp_path / f"net{suffix}"
+    if suffix == ".pth":
+        torch.save(tensors, path)
+    else:
+        save_weights(path, tensors, WeightsInfo(shape, "bicubic", "", 0))
+    refused(path, r"tensor conv2\.weight holds NaN or infinity")
+
+
+def test_a_network_that_is_claimed_to_be_huge_is_refused_before_there_is_memory_for_it(
+    saved: Path, tmp_path: Path
+) -> None:
+    huge = SRCNNConfig(scale=2, kernels=(31,) * 40, widths=(4096,) * 39)  # 2.4 TB
+    with safe_open(saved, framework="pt") as file:
+        metadata = dict(file.metadata())
+    save_file(load_file(saved), saved, metadata=metadata | {"network": huge.model_dump_json()})
+    refused(saved, r"conv1\.bias has shape \(6,\), expected \(4096,\)")
+    stretched = {
+        "conv1.weight": torch.zeros(1).expand(4096, 3, 31, 31),
+        "conv1.bias": torch.zeros(1).expand(4096),
+        "conv2.weight": torch.zeros(1).expand(3, 4096, 31, 31),
+        "conv2.bias": torch.zeros(3),
+    }
+    torch.save(stretched, tmp_path / "stretched.pth")
+    refused(tmp_path / "stretched.pth", r"conv1\.weight is no plain array of its shape \(4096, 3, 31, 31\)")
+
+
+def test_tensors_of_whole_numbers_are_refused(saved: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        metadata = dict(file.metadata())
+    tensors = load_file(saved)
+    save_file(tensors | {"conv1.bias": tensors["conv1.bias"].long()}, saved, metadata=metadata)
+    refused(saved, r"tensor conv1\.bias is of type I64, expected F32")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_damaged_anywhere_is_one_line_or_still_a_network(tmp_path: Path, suffix: str) -> None:
+    shape = SRCNNConfig(kernels=(3, 3), widths=(4,), residual=False, last_relu=True, pre_kernel="bilinear")
+    tensors, path = build(shape, seed=1).state_dict(), tmp_path / f"net{suffix}"
+    if suffix == ".pth":
+        torch.save(tensors, path)
+    else:
+        save_weights(path, tensors, WeightsInfo(shape, "bicubic", "", 0))
+    whole, draw, refusals = path.read_bytes(), random.Random(0), 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 30])):
+            damaged[draw.randrange(draw.choice([600, len(damaged)]))] = draw.randrange(256)
+        path.write_bytes(bytes(damaged[: draw.choice([len(damaged), draw.randrange(len(damaged))])]))
+        try:
+            network, _ = load_weights(path)
+        except UserError:
+            refusals += 1
+        else:
+            assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+    assert refusals > 200
 
 
 def test_a_seed_file_is_read_by_the_shapes_of_its_tensors(tmp_path: Path) -> None:
