@@ -33,7 +33,6 @@ from srdist import config as configs
 from srdist.config import Config
 from srdist.machine import ranks
 from srdist.machine.device import configure_threads, environment
-from srdist.networks.srcnn import build
 from srdist.training.learner import Learner
 
 OPTIONS: dict[str, DistributedDataParallelKwargs] = {
@@ -128,7 +127,7 @@ def measure(config: Config, *, batch: int, steps: int) -> dict[str, float]:
         accelerator = Accelerator(
             cpu=ranks.computes_on_cpu(), mixed_precision=config.train.precision, kwargs_handlers=[option]
         )
-        network = build(config.model, seed=0)
+        network = config.model.build(seed=0)
         learners[name] = Learner(network, config.train, accelerator, images_per_step=batch)
         if accelerator.num_processes == 1:
             break

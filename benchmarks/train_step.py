@@ -32,7 +32,7 @@ from srdist.images.pixels import to_float
 from srdist.images.resize import upscale_float
 from srdist.machine.device import configure_threads, environment, memory_mb
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.srcnn import SRCNN
 from srdist.training.learner import Learner
 from srdist.training.stepvalues import StepTensors
 
@@ -178,7 +178,7 @@ def _learner_step(
     # One process holds lines of several precisions, which Accelerate keeps in a state of the process.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=config.train.precision)
-    learner = Learner(build(config.model, seed=0), config.train, accelerator, images_per_step=len(lr))
+    learner = Learner(config.model.build(seed=0), config.train, accelerator, images_per_step=len(lr))
     weight = torch.ones(len(lr))
     values: list[StepTensors] = []
 
@@ -212,7 +212,7 @@ def _norm(learner: Learner) -> None:
 def _seed_step(
     config: Config, lr: Tensor, hr: Tensor, device: torch.device
 ) -> tuple[Step, Callable[[], float]]:
-    network: SRCNN = build(config.model, seed=0)
+    network: SRCNN = config.model.build(seed=0)
     layers: list[nn.Module] = []
     for i in range(1, network.num_layers + 1):
         layers += [network.get_submodule(f"conv{i}"), nn.ReLU()]

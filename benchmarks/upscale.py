@@ -37,15 +37,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.machine.device import pick_device
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
-from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.network import Network
+from srdist.networks.srcnn import SRCNN
 from srdist.networks.weightfile import WeightsInfo, save_weights
-from srdist.upscaling.job import digest_of, upscale_tree
+from srdist.upscaling.job import upscale_tree
 from srdist.upscaling.maker import Output
 from srdist.upscaling.pipeline import CPU_LANES
 
@@ -115,7 +115,7 @@ def halves(images: Path | None, count: int) -> list[np.ndarray]:
 
 def network() -> SRCNN:
     """The default SRCNN; its weights do not change its speed."""
-    return build(SRCNNConfig(), seed=0).eval()
+    return SRCNNConfig().build(seed=0).eval()
 
 
 def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) -> dict[str, Any]:
@@ -218,12 +218,13 @@ def _serve(contestant: Contestant, device: torch.device, connection: Connection,
             connection.send((time.perf_counter() - began, time.process_time() - began_cpu, share))
 
 
-class Watched(nn.Module):
+class Watched(Network):
     """A network that notes when it was at work; on a GPU by the GPU's own clock."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.scale, self.halo = network.scale, network.halo
         self.spans: list[tuple[Any, ...]] = []
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
@@ -238,6 +239,9 @@ class Watched(nn.Module):
             sr = self.network(lr)
             self.spans.append((began, time.perf_counter()))
         return sr
+
+    def identity(self) -> dict[str, Any]:
+        return self.network.identity()
 
     def seconds(self, device: torch.device) -> float:
         if device.type == "cpu":
@@ -254,8 +258,8 @@ def whole_path(source: Path, destination: Path, device: torch.device) -> float:
     upscale_tree(
         source,
         destination,
-        enlarger=Enlarger(watched, scale=2, halo=model.halo, device=device),
-        weights_digest=digest_of(model),
+        enlarger=Enlarger(watched, device=device),
+        weights_digest=model.digest(),
         output=Output(),
         share=0.0,
         threads=max(2, len(os.sched_getaffinity(0))),
@@ -337,7 +341,7 @@ def memory(folder: Path, images: Path | None) -> dict[str, Any]:
     del images
     config = SRCNNConfig(kernels=(3,), widths=(), upscale="after", residual=False)
     weights = folder / "tiny.safetensors"
-    save_weights(weights, build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
+    save_weights(weights, config.build(seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     figures: dict[str, Any] = {}
     print(f"\n{'':34}{'peak RSS':>10}{'of it not backed by files':>28}")
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)

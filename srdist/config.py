@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from srdist.images.kernels import Kernel
 from srdist.losses.config import LossConfig, LossSection
 from srdist.machine.errors import UserError
-from srdist.networks.config import SRCNNConfig
+from srdist.networks.config import NetworkConfig, SRCNNConfig
 from srdist.settings.section import Section, problems
 from srdist.settings.yaml12 import parse_yaml, read_yaml
 
@@ -155,7 +155,7 @@ class Config(Section):
     """One run: the same config is the same run on any number of ranks."""
 
     data: DataConfig = DataConfig()
-    model: SRCNNConfig = SRCNNConfig()
+    model: NetworkConfig = SRCNNConfig()
     train: TrainConfig = TrainConfig()
     log: LogConfig = LogConfig()
 

@@ -21,7 +21,7 @@ from srdist.machine.errors import OwnError, UserError, system_error
 from srdist.machine.ranks import is_main
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
-from srdist.upscaling.job import STATE, digest_of, is_single_file, upscale_file, upscale_tree
+from srdist.upscaling.job import STATE, is_single_file, upscale_file, upscale_tree
 from srdist.upscaling.jobstate import Tally, UpscaleReport, read_job
 from srdist.upscaling.maker import Output
 from srdist.upscaling.outputs import refuse_overlap
@@ -54,15 +54,8 @@ def run(
         raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
     cores = configure_threads(None)
     network = load_network(weights)
-    digest = digest_of(network.module)
-    enlarger = Enlarger(
-        network.module,
-        scale=network.scale,
-        halo=network.halo,
-        device=pick_device(),
-        tile=tile_side,
-        blend=network.blend,
-    )
+    digest = network.digest()
+    enlarger = Enlarger(network, device=pick_device(), tile=tile_side)
     output = Output(output_format, quality, overwrite)
     if single:
         for note in upscale_file(source, destination, enlarger=enlarger, output=output):

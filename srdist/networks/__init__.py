@@ -1,5 +1,6 @@
 """LR to SR: the networks, their files, and images of any size through them.
 
+network     what a network is to the rest of srdist
 config      which network: its section of the config
 srcnn       SRCNN
 weightfile  a network as one safetensors file

@@ -5,18 +5,36 @@ Apart from the networks because a config is read, and a wrong one refused, witho
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from srdist.settings.section import Section
 
+if TYPE_CHECKING:
+    from srdist.networks.network import Network
+    from srdist.networks.srcnn import SRCNN
 
-class SRCNNConfig(Section):
-    """The network: SRCNN (Dong et al., 2014), by default the seed's 128-64-3 with 3x3 kernels."""
 
+class NetworkSection(Section):
+    """What the section of every family has."""
+
+    family: str
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
     scale: Annotated[int, Field(ge=2, le=8)] = 2
     """Factor between LR and HR, in each direction."""
+
+    @abstractmethod
+    def build(self, *, seed: int | None) -> Network:
+        """The network, its initial weights decided by `seed` alone; None: for one whose weights are loaded next."""
+
+
+class SRCNNConfig(NetworkSection):
+    """The network: SRCNN (Dong et al., 2014), by default the seed's 128-64-3 with 3x3 kernels."""
+
+    family: Literal["srcnn"] = "srcnn"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
     # Not strict as wholes: YAML and JSON have lists only.
     kernels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False, max_length=1000)
@@ -49,3 +67,17 @@ class SRCNNConfig(Section):
         if self.upscale == "after" and not self.residual and self.pre_kernel != "bicubic":
             raise ValueError("pre_kernel has no effect with upscale: after and residual: false")
         return self
+
+    def build(self, *, seed: int | None) -> SRCNN:
+        """The network; He (Kaiming) normal weights, close to the plain enlargement where residual."""
+        from srdist.networks.srcnn import SRCNN
+
+        network = SRCNN(self)
+        if seed is not None:
+            network.initialize(seed)
+        return network
+
+
+NetworkConfig = SRCNNConfig
+NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+"""Reads what a weights file says of its network."""

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from srdist.networks.tiling import Box, cut, paste
+from srdist.networks.network import Network
+from srdist.networks.tiling import UNKNOWN_HALO, Box, NotFiniteError, cut, paste
 
 CPU_TILE = 256
 """Side of a tile on the CPU, in LR pixels: activations of larger ones leave the caches (docs/log.md)."""
@@ -28,31 +29,21 @@ class Enlarger:
     the sizes stay reduced for the images that follow.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        scale: int,
-        halo: int,
-        device: torch.device,
-        tile: int | None = None,
-        blend: int = 0,
-    ) -> None:
-        """Take over `network` (evaluation mode, RGB in [0, 1] to RGB).
+    def __init__(self, network: Network, *, device: torch.device, tile: int | None = None) -> None:
+        """Take over `network` (evaluation mode).
 
         Args:
-            halo: LR pixels around a tile that its output depends on.
             tile: side in LR pixels; None = by device.
-            blend: LR pixels on each side of a cut over which neighbouring tiles fade into each other; for networks
-                whose values depend on more than any halo. 0 = they meet in the cut.
         """
         # NHWC: 1.2 to 2.5 times as fast as NCHW for these convolutions on the CPU (docs/log.md).
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.scale = scale
-        self.halo = halo
+        self.scale = network.scale
+        self.halo = UNKNOWN_HALO if network.halo is None else network.halo
+        """LR pixels around a tile that are looked at."""
         self.device = device
         self.tile = tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
-        self.blend = min(blend, self.tile // 2)
+        self.blend = 0 if network.halo is not None else min(UNKNOWN_HALO, self.tile // 2)
+        """LR pixels on each side of a cut over which neighbouring tiles fade into each other; 0 = they meet in the cut."""
         # On the CPU a batch is slower than its images one by one: its activations leave the caches.
         self.batch = 1 if device.type == "cpu" else 64
 
@@ -205,7 +196,15 @@ class Enlarger:
         return clamped, divisor
 
     def _network(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        height, width = lr.shape[-2:]
+        below, beside = -height % self.network.multiple, -width % self.network.multiple
+        if below or beside:
+            lr = F.pad(lr, (0, beside, 0, below), mode="replicate")
         sr: Tensor = self.network(lr.contiguous(memory_format=torch.channels_last))
+        sr = sr[..., : height * self.scale, : width * self.scale]
+        # One number instead of a mask: a sum is not finite where any of its terms is not.
+        if not sr.sum(dtype=torch.float32).isfinite():
+            raise NotFiniteError("the network makes pixels of it that are not finite (NaN or infinity)")
         return sr
 
 

@@ -1,6 +1,6 @@
 """A network for upscaling, whoever made it: our own weights, or a file that the spandrel library knows.
 
-In goes what `--weights` names; out come a network on RGB in [0, 1], its scale, and how its tiles are to be cut. Spandrel
+In goes what `--weights` names; out comes a network on RGB in [0, 1]. Spandrel
 (https://github.com/chaiNNer-org/spandrel) recognizes some forty published architectures by their tensors and reads
 pickles with an unpickler that makes nothing but tensors.
 """
@@ -8,7 +8,6 @@ pickles with an unpickler that makes nothing but tensors.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,28 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from srdist.machine.errors import UserError
+from srdist.networks.network import Network
 from srdist.networks.weightfile import ForeignWeightsError, find_weights, load_weights
-
-FOREIGN_HALO = 16
-"""LR pixels around a tile of a network whose receptive field is not known."""
-FOREIGN_BLEND = 16
-"""LR pixels on each side of a cut over which such tiles fade into each other."""
 
 INSTALL = "pip install 'srdist[spandrel]'"
 
 
-@dataclass(frozen=True, slots=True)
-class AnyNetwork:
-    """A network and what tiling needs to know of it."""
-
-    module: nn.Module
-    """LR RGB batch in [0, 1] to SR RGB batch."""
-    scale: int
-    halo: int
-    blend: int
-
-
-def load_network(name: str | Path) -> AnyNetwork:
+def load_network(name: str | Path) -> Network:
     """Load what a path, run folder or shipped name means; files that are not ours through spandrel.
 
     Raises:
@@ -46,15 +30,14 @@ def load_network(name: str | Path) -> AnyNetwork:
     """
     path = find_weights(name)
     try:
-        network, info = load_weights(path)
+        return load_weights(path)[0]
     except ForeignWeightsError as error:
         if path.suffix not in (".pth", ".pt", ".ckpt", ".safetensors"):
             raise
         return _foreign(path, error)
-    return AnyNetwork(network, info.network.scale, network.halo, 0)
 
 
-def _foreign(path: Path, ours: UserError) -> AnyNetwork:
+def _foreign(path: Path, ours: UserError) -> Network:
     try:
         spandrel: ModuleType = importlib.import_module("spandrel")
     except (ImportError, RuntimeError) as error:
@@ -78,11 +61,10 @@ def _foreign(path: Path, ours: UserError) -> AnyNetwork:
     for name, parameter in loaded.model.named_parameters():
         if not parameter.isfinite().all():
             raise UserError(f"{path}: tensor {name} holds NaN or infinity: the file is damaged")
-    loaded.eval()
-    return AnyNetwork(_Foreign(loaded), int(loaded.scale), FOREIGN_HALO, FOREIGN_BLEND)
+    return _Foreign(loaded).eval()
 
 
-class _Foreign(nn.Module):
+class _Foreign(Network):
     """A spandrel network as a module; one for grey images sees each channel as one."""
 
     def __init__(self, descriptor: Any) -> None:
@@ -91,6 +73,7 @@ class _Foreign(nn.Module):
         # Not a submodule: it pads to the sizes that the network accepts, and calls it.
         self.call = descriptor
         self.channels: int = descriptor.input_channels
+        self.scale, self.halo = int(descriptor.scale), None
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Enlarge; what leaves [0, 1] is cut there, as spandrel has it."""
@@ -100,3 +83,7 @@ class _Foreign(nn.Module):
         n, c, h, w = lr.shape
         grey: Tensor = self.call(lr.reshape(n * c, 1, h, w))
         return grey.reshape(n, c, *grey.shape[-2:])
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its pixels beside its tensors, which spandrel reads its shape from."""
+        return {"family": "spandrel", "architecture": self.call.architecture.id, "scale": self.scale}

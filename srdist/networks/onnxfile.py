@@ -14,13 +14,13 @@ import torch
 
 from srdist.machine.errors import UserError
 from srdist.machine.files import whole_file
-from srdist.networks.srcnn import SRCNN
+from srdist.networks.network import Network
 from srdist.networks.weightfile import WeightsInfo
 
 INSTALL = "pip install 'srdist[onnx]'"
 
 
-def export_onnx(network: SRCNN, info: WeightsInfo, out: Path) -> None:
+def export_onnx(network: Network, info: WeightsInfo, out: Path) -> None:
     """Write `network` as a whole ONNX file, with its scale and kernel as metadata.
 
     Raises:
@@ -45,7 +45,7 @@ def export_onnx(network: SRCNN, info: WeightsInfo, out: Path) -> None:
         raise UserError(f"ONNX export needs {error.name or 'onnxscript'}: {INSTALL}") from error
     assert program is not None
     program.model.metadata_props.update(
-        {"scale": str(info.network.scale), "kernel": info.kernel, "manifest_id": info.manifest_id}
+        {"scale": str(network.scale), "kernel": info.kernel, "manifest_id": info.manifest_id}
     )
     with whole_file(out) as temporary:
         program.save(temporary, external_data=False)

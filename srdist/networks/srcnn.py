@@ -7,6 +7,8 @@ Shi et al., CVPR 2016 (ESPCN) and Dong et al., ECCV 2016 (FSRCNN): at scale 2 a 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 
 from srdist.images.resize import upscale_float
 from srdist.networks.config import SRCNNConfig
+from srdist.networks.network import Network
 
 
-class SRCNN(nn.Module):
+class SRCNN(Network):
     """Convolutions with ReLU between them, before or after the enlargement.
 
     The state dict is conv1.weight, conv1.bias, conv2.weight ...: with the default shape the seed's own.
@@ -25,6 +28,7 @@ class SRCNN(nn.Module):
     def __init__(self, config: SRCNNConfig) -> None:
         super().__init__()
         self.config = config
+        self.scale, self.halo = config.scale, _halo(config)
         image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
         channels = (3, *config.widths, image_channels)
         self.num_layers = len(config.kernels)
@@ -52,32 +56,41 @@ class SRCNN(nn.Module):
         """The input, enlarged by `pre_kernel` in float32: the network's starting point and its baseline."""
         return upscale_float(lr.float(), scale=self.config.scale, kernel=self.config.pre_kernel)
 
-    @property
-    def halo(self) -> int:
-        """LR pixels on each side of an output tile that its values depend on."""
-        radius = sum(kernel // 2 for kernel in self.config.kernels)
-        if self.config.upscale == "before":
-            # ceil of the radius on the HR grid, and two pixels of support of the bicubic itself.
-            return -(-radius // self.config.scale) + 2
-        return max(radius, 2)
+    def initialize(self, seed: int) -> None:
+        """Seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where residual.
+
+        A residual network starts close to the bicubic enlargement instead of at noise.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for i in range(1, self.num_layers + 1):
+            layer = self.get_submodule(f"conv{i}")
+            assert isinstance(layer, nn.Conv2d)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            if self.config.residual and i == self.num_layers:
+                layer.weight.data.mul_(0.01)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its pixels beside its tensors."""
+        config = self.config
+        return {
+            "family": "srcnn",
+            "scale": config.scale,
+            "kernels": config.kernels,
+            "upscale": config.upscale,
+            "residual": config.residual,
+            "pre_kernel": config.pre_kernel,
+            "last_relu": config.last_relu,
+        }
 
 
-def build(config: SRCNNConfig, *, seed: int) -> SRCNN:
-    """A network with seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where residual.
-
-    A residual network starts close to the bicubic enlargement instead of at noise.
-    """
-    model = SRCNN(config)
-    generator = torch.Generator().manual_seed(seed)
-    for i in range(1, model.num_layers + 1):
-        layer = model.get_submodule(f"conv{i}")
-        assert isinstance(layer, nn.Conv2d)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
-        if config.residual and i == model.num_layers:
-            layer.weight.data.mul_(0.01)
-    return model
+def _halo(config: SRCNNConfig) -> int:
+    radius = sum(kernel // 2 for kernel in config.kernels)
+    if config.upscale == "before":
+        # ceil of the radius on the HR grid, and two pixels of support of the bicubic itself.
+        return -(-radius // config.scale) + 2
+    return max(radius, 2)
 
 
 def flops_per_lr_pixel(config: SRCNNConfig) -> int:

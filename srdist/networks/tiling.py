@@ -13,6 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
+from srdist.machine.errors import WorkError
+
+UNKNOWN_HALO = 16
+"""LR pixels around a tile of a network whose values depend on more than any halo, or nobody knows on how much: as
+wide are the bands over which such tiles fade into each other."""
+
+
+class NotFiniteError(WorkError):
+    """A network's output holds NaN or infinity, which 8 bits would hide; the message names no image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:

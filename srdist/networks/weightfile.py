@@ -22,8 +22,9 @@ from torch import Tensor
 from srdist import __version__
 from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes
-from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import SRCNN
+from srdist.networks import config as networkconfig
+from srdist.networks.config import NetworkConfig, NetworkSection, SRCNNConfig
+from srdist.networks.network import Network
 from srdist.settings.section import problems
 
 FORMAT = "1"
@@ -40,7 +41,7 @@ class ForeignWeightsError(UserError):
 class WeightsInfo:
     """What a weights file says of itself."""
 
-    network: SRCNNConfig
+    network: NetworkSection
     kernel: str
     """Kernel that made LR in training; "unknown" where the file does not say."""
     manifest_id: str
@@ -77,7 +78,7 @@ def _ordered(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
-def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
+def load_weights(name: str | Path) -> tuple[Network, WeightsInfo]:
     """A network in evaluation mode on the CPU, from a file, a run folder (its best) or a shipped name.
 
     `.pth` is read as the seed's state dict (conv1, conv2, ... and a final ReLU), with `weights_only=True`.
@@ -93,9 +94,9 @@ def load_weights(name: str | Path) -> tuple[SRCNN, WeightsInfo]:
             raise UserError(
                 f"{path}: tensor {tensor_name} holds NaN or infinity: its training diverged, or the file is damaged"
             )
-    model = SRCNN(info.network)
-    model.load_state_dict(tensors)
-    return model.eval(), info
+    network = info.network.build(seed=None)
+    network.load_state_dict(tensors)
+    return network.eval(), info
 
 
 def find_weights(name: str | Path) -> Path:
@@ -115,7 +116,7 @@ def find_weights(name: str | Path) -> Path:
     raise UserError(f"{path}: no such weights file" + (f"; shipped names: {known}" if known else ""))
 
 
-def fit_state(model: SRCNN, tensors: dict[str, Tensor], *, source: str) -> None:
+def fit_state(model: Network, tensors: dict[str, Tensor], *, source: str) -> None:
     """Load `tensors` into `model`; a missing, extra or misshapen tensor is a UserError that names it."""
     _compare_shapes(_shapes(tensors), _shapes(model.state_dict()), source=source)
     model.load_state_dict(tensors)
@@ -136,10 +137,10 @@ def _compare_shapes(
             raise UserError(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
 
 
-def _expected_shapes(network: SRCNNConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(network: NetworkSection) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's tensors, found without memory for them: a file may claim any size."""
     with torch.device("meta"):
-        return _shapes(SRCNN(network).state_dict())
+        return _shapes(network.build(seed=None).state_dict())
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
@@ -169,10 +170,10 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
             f"{source}: weights of format {metadata['srdist'][:20]!r}, expected {FORMAT!r}: a newer srdist wrote them"
         )
     try:
-        network = SRCNNConfig.model_validate(json.loads(metadata["network"]))
+        network = networkconfig.NETWORK.validate_python(json.loads(metadata["network"]))
         step = int(metadata["step"])
     except ValidationError as error:
-        wrong = "; ".join(itertools.islice(problems(error, SRCNNConfig), 3))
+        wrong = "; ".join(itertools.islice(problems(error, NetworkConfig), 3))
         raise UserError(f"{source}: damaged metadata: network: {wrong[:300]}") from error
     except (KeyError, ValueError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())

@@ -96,7 +96,7 @@ def compare(
     known: dict[str, Kernel] = {name: name for name in BASELINES}
     wanted = [*(names or []), *([weights] if weights else [])]
     loaded = {name: load_weights(name) for name in wanted if name not in known}
-    scale = common_scale({name: model.config.scale for name, (model, _) in loaded.items()}, asked=scale)
+    scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_kernel(kernel, {name: info.kernel for name, (_, info) in loaded.items()}, warn=warn)
     networks = {name: network(model.to(device)) for name, (model, _) in loaded.items()}
     try:

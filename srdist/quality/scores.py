@@ -22,7 +22,7 @@ from srdist.images.resize import resize_u8
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.networks.enlarger import CPU_TILE, GPU_TILE
-from srdist.networks.srcnn import SRCNN
+from srdist.networks.network import Network
 from srdist.networks.tiling import Box, cut
 from srdist.quality import metrics
 
@@ -151,13 +151,13 @@ def baselines(*, scale: int) -> dict[str, Upscaler]:
     return {kernel: baseline(kernel, scale=scale) for kernel in BASELINES}
 
 
-def network(model: SRCNN, *, tile: int | None = None) -> Upscaler:
+def network(model: Network, *, tile: int | None = None) -> Upscaler:
     """A network in tiles, each with the halo that its output depends on: memory stays bounded on large images.
 
     Args:
         tile: side in LR pixels of the tiles of one image (those of a batch are smaller); None: by device.
     """
-    scale = model.config.scale
+    scale = model.scale
     forward: Upscaler = model
 
     def upscale(lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
@@ -170,7 +170,7 @@ def network(model: SRCNN, *, tile: int | None = None) -> Upscaler:
             return forward(lr)
         sr = lr.new_empty(count, channels, height * scale, width * scale)
         for box in cut(whole, tile=side):
-            wide = box.grown(model.halo, height=height, width=width)
+            wide = box.grown(model.halo or 0, height=height, width=width)
             part = forward(lr[:, :, wide.top : wide.bottom, wide.left : wide.right])
             top, left = (box.top - wide.top) * scale, (box.left - wide.left) * scale
             rows, columns = (box.bottom - box.top) * scale, (box.right - box.left) * scale

@@ -107,7 +107,7 @@ def _prepare(
 ) -> _Job:
     _check_call(hr, lr=lr, split=split, kernel=kernel)
     model, info = load_weights(weights) if weights is not None else (None, None)
-    scale = common_scale({str(weights): model.config.scale} if model is not None else {}, asked=scale)
+    scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=scale)
     trained_for = info.kernel if info is not None else None
     made_by = None
     if lr is None:

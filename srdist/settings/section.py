@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -17,27 +19,58 @@ class Section(BaseModel):
     )
 
 
-def problems(error: ValidationError, model: type[Section]) -> Iterator[str]:
-    """Each wrong field of a config in a line: its name, what was found, what was expected."""
+def problems(error: ValidationError, kind: Any) -> Iterator[str]:
+    """Each wrong field in a line: its name, what was found, what was expected.
+
+    Args:
+        kind: what was read: a section, or a union of sections told apart by one field.
+    """
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if part != "function-before[_precision_name()]")
-        found = problem["input"]
+        names, fields = _place(problem["loc"], kind)
+        place, found = ".".join(names), problem["input"]
         match problem["type"]:
             case "extra_forbidden":
-                yield f"{place}: no such field (found {found!r}){_nearest(problem['loc'], model)}"
+                yield f"{place}: no such field (found {found!r}){_nearest(names[-1], fields)}"
             case "value_error":
                 message = problem["msg"].removeprefix("Value error, ")
                 yield f"{place}: {message}" if place else message
+            case "union_tag_invalid":
+                told = problem["ctx"]
+                known = [tag.strip("' ") for tag in told["expected_tags"].split(",")]
+                place = ".".join([*names, told["discriminator"].strip("'")])
+                yield f"{place}: found {told['tag']!r}{_nearest(told['tag'], known, called='values')}"
             case _:
                 yield f"{place}: found {found!r}, expected: {problem['msg'].removeprefix('Input should be ')}"
 
 
-def _nearest(location: tuple[int | str, ...], model: type[Section]) -> str:
-    names = list(model.model_fields)
-    if len(location) > 1:
-        section = model.model_fields[str(location[0])].annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
-        names = list(section.model_fields)
-    close = get_close_matches(str(location[-1]), names, n=1)
-    return f", did you mean {close[0]}?" if close else f", the fields are: {', '.join(names)}"
+def _place(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str]]:
+    """The names of the fields on the way to a wrong value, and the fields of the section that it stands in."""
+    sections, names = _sections(kind), []
+    fields = list(sections[0].model_fields) if len(sections) == 1 else []
+    for part in location:
+        if len(sections) > 1:
+            # pydantic names the union's member by its tag, which is no part of the field's name.
+            sections = [one for one in sections if any(part in get_args(f.annotation) for f in _tags(one))]
+            fields = list(sections[0].model_fields) if sections else []
+        elif not str(part).startswith("function-"):
+            names.append(str(part))
+            known = sections[0].model_fields if sections else {}
+            sections = _sections(known[str(part)].annotation) if str(part) in known else []
+            if len(sections) == 1:
+                fields = list(sections[0].model_fields)
+    return names, fields
+
+
+def _sections(kind: Any) -> list[type[Section]]:
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return [kind]
+    return [section for part in get_args(kind) for section in _sections(part)]
+
+
+def _tags(section: type[Section]) -> list[FieldInfo]:
+    return [field for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
+
+
+def _nearest(name: str, known: Sequence[str], *, called: str = "fields") -> str:
+    close = get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]}?" if close else f", the {called} are: {', '.join(known)}"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
+from srdist.networks.network import Network
 from srdist.training.stepvalues import StepTensors
 from srdist.training.trained import Trained
 
@@ -30,7 +31,7 @@ class Learner:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         config: TrainConfig,
         accelerator: Accelerator,
         *,

@@ -19,7 +19,7 @@ from srdist.machine import ranks, stopping
 from srdist.machine.device import configure_threads, environment, open_accelerator, split_batch
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
-from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.network import Network
 from srdist.networks.weightfile import fit_state, load_weights
 from srdist.quality.scores import Scores
 from srdist.runs import folder as runfolder
@@ -256,11 +256,11 @@ class Trainer:
             **environment(self.accelerator.device),
         }
 
-    def _open_inputs(self) -> tuple[ShardIndex, SRCNN, Validator]:
+    def _open_inputs(self) -> tuple[ShardIndex, Network, Validator]:
         """What this rank reads: the images, the network's first weights, the validation split."""
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
-        network = build(config.model, seed=config.train.seed)
+        network = config.model.build(seed=config.train.seed)
         if config.train.init_from is not None:
             start, _ = load_weights(config.train.init_from)
             fit_state(network, start.state_dict(), source=config.train.init_from)

@@ -15,7 +15,6 @@ from srdist.images.pixels import to_float, to_u8
 from srdist.machine import ranks, stopping
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
-from srdist.networks.srcnn import SRCNN
 from srdist.quality.grid import Row, draw_grid
 from srdist.quality.scores import Scores, Upscaler, baseline, score_pairs
 from srdist.shards.reader import ShardIndex
@@ -40,7 +39,7 @@ class Validator:
     def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
         self.config, self.device, self.run = config, device, run
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
-        self.network = SRCNN(config.model).to(device).eval()
+        self.network = config.model.build(seed=None).to(device).eval()
         self._bicubic: Scores | None = None
         self._samples: list[tuple[Tensor, Tensor]] | None = None
 

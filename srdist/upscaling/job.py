@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
 from srdist.images.decode import UnreadableImageError
 from srdist.images.photo import WRITABLE, probe_size
 from srdist.machine.claims import Worker
@@ -106,15 +104,6 @@ def upscale_tree(
         report = tally.report(seconds=time.time() - began)
         write_summary(destination, report, tally, worker, source=source)
     return report
-
-
-def digest_of(network: nn.Module) -> str:
-    """Digest of a network's tensors and shape: outputs are made again when it changes."""
-    hashed = hashlib.sha256(repr(network).encode())
-    hashed.update(repr(getattr(network, "config", "")).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        hashed.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return hashed.hexdigest()
 
 
 def is_single_file(source: Path, destination: Path) -> bool:

@@ -17,7 +17,6 @@ from srdist.cli.main import main
 from srdist.images.decode import UnreadableImageError, decode_into, decode_rgb, image_size
 from srdist.images.photo import decode_photo, probe_size
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
@@ -65,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 def weights(tmp_path: Path) -> Path:
     config = SRCNNConfig(kernels=(3, 3), widths=(4,))
     path = tmp_path / "w.safetensors"
-    save_weights(path, build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
+    save_weights(path, config.build(seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
 
 

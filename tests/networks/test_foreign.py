@@ -21,7 +21,6 @@ from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 
 installed = pytest.mark.skipif(
@@ -71,7 +70,7 @@ def test_a_compact_network_is_recognized_and_its_output_is_its_own(
     loaded = load_network(path)
     assert loaded.scale == 4
     image = photos["chelsea"][:50, :60]
-    job = Enlarger(loaded.module, scale=4, halo=loaded.halo, device=torch.device("cpu"), blend=loaded.blend)
+    job = Enlarger(loaded, device=torch.device("cpu"))
     with torch.inference_mode():
         lr = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         wanted = network(lr)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
@@ -88,18 +87,11 @@ def test_tiles_of_a_deep_network_of_others_show_no_seam(
     ).eval()
     torch.save(network.state_dict(), tmp_path / "2x.pth")
     loaded = load_network(tmp_path / "2x.pth")
-    assert (loaded.scale, loaded.blend > 0) == (2, True)
+    assert (loaded.scale, loaded.halo) == (2, None)
     image = photos["coffee"][:160, :150]
 
     def enlarge(tile: int) -> np.ndarray:
-        return Enlarger(
-            loaded.module,
-            scale=2,
-            halo=loaded.halo,
-            device=torch.device("cpu"),
-            tile=tile,
-            blend=loaded.blend,
-        ).enlarge(image)
+        return Enlarger(loaded, device=torch.device("cpu"), tile=tile).enlarge(image)
 
     assert np.abs(enlarge(48).astype(int) - enlarge(500)).max() <= 1
 
@@ -108,7 +100,7 @@ def test_tiles_of_a_deep_network_of_others_show_no_seam(
 def test_a_network_for_grey_sees_each_channel(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
     torch.save(compact(channels=1, scale=2).state_dict(), tmp_path / "grey.pth")
     loaded = load_network(tmp_path / "grey.pth")
-    job = Enlarger(loaded.module, scale=2, halo=16, device=torch.device("cpu"))
+    job = Enlarger(loaded, device=torch.device("cpu"))
     image = photos["chelsea"][:20, :30]
     large = job.enlarge(image)
     assert large.shape == (40, 60, 3)
@@ -149,7 +141,7 @@ def test_without_spandrel_the_error_says_what_to_install(
 def test_our_own_weights_need_no_blending(tmp_path: Path) -> None:
     config = SRCNNConfig(widths=(4,), kernels=(3, 3))
     save_weights(
-        tmp_path / "w.safetensors", build(config, seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0)
+        tmp_path / "w.safetensors", config.build(seed=0).state_dict(), WeightsInfo(config, "bicubic", "", 0)
     )
     loaded = load_network(tmp_path / "w.safetensors")
-    assert (loaded.scale, loaded.blend) == (2, 0)
+    assert (loaded.scale, loaded.halo) == (2, 3)

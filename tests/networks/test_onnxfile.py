@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from srdist.cli.main import main
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 
 
@@ -25,7 +24,7 @@ from srdist.networks.weightfile import WeightsInfo, save_weights
     ],
 )
 def test_onnxruntime_computes_what_torch_does_at_any_size(tmp_path: Path, config: SRCNNConfig) -> None:
-    network = build(config, seed=0).eval()
+    network = config.build(seed=0).eval()
     save_weights(tmp_path / "w.safetensors", network.state_dict(), WeightsInfo(config, "bicubic", "id", 7))
     out = tmp_path / "w.onnx"
     told = CliRunner().invoke(main, ["export", str(tmp_path / "w.safetensors"), "--onnx", str(out)])

@@ -8,27 +8,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import MIN_TILE, Enlarger
-from srdist.networks.srcnn import SRCNN, build
+from srdist.networks.network import Network
+from srdist.networks.srcnn import SRCNN
 from srdist.networks.tiling import Box, cut
 from srdist.networks.weightfile import load_weights
+from tests.networks.around import Around
 
 CPU = torch.device("cpu")
 
 
 def lively(config: SRCNNConfig) -> SRCNN:
     """A network whose convolutions change the image by many levels: a small one would hide a wrong halo."""
-    network = build(config, seed=3).eval()
+    network = config.build(seed=3).eval()
     if config.residual:
         getattr(network, f"conv{network.num_layers}").weight.data.mul_(30)
     return network
 
 
-def enlarger(network: SRCNN, tile: int | None = None) -> Enlarger:
-    return Enlarger(network, scale=network.config.scale, halo=network.halo, device=CPU, tile=tile)
+def enlarger(network: Network, tile: int | None = None) -> Enlarger:
+    return Enlarger(network, device=CPU, tile=tile)
 
 
 def small(**changes: object) -> SRCNNConfig:
@@ -66,7 +68,9 @@ def test_a_halo_that_is_too_small_would_be_seen(photos: dict[str, np.ndarray]) -
     network = lively(small(kernels=(9, 5, 5)))
     image = photos["coffee"][100:230, 200:301]
     whole = enlarger(network, tile=1000).enlarge(image)
-    cut_off = Enlarger(network, scale=2, halo=network.halo - 3, device=CPU, tile=32).enlarge(image)
+    assert network.halo is not None
+    network.halo -= 3
+    cut_off = enlarger(network, tile=32).enlarge(image)
     assert np.abs(whole.astype(int) - cut_off).max() > 1
 
 
@@ -89,7 +93,7 @@ def test_images_of_any_shape_come_out_scaled(shape: tuple[int, int], channels: i
 
 def test_grey_equals_the_grey_of_the_same_image_in_rgb(photos: dict[str, np.ndarray]) -> None:
     grey = photos["chelsea"][:60, :70, :1]
-    network = build(small(), seed=3).eval()
+    network = small().build(seed=3).eval()
     as_grey = enlarger(network).enlarge(grey)
     r, g, b = np.moveaxis(enlarger(network).enlarge(np.repeat(grey, 3, axis=2)).astype(float), 2, 0)
     assert np.abs(as_grey[..., 0] - (0.299 * r + 0.587 * g + 0.114 * b)).max() <= 1
@@ -118,7 +122,7 @@ def disc(colour: tuple[int, int, int], hidden: tuple[int, int, int]) -> np.ndarr
 
 def test_transparent_edges_get_no_fringe_of_the_hidden_colour() -> None:
     colour = (200, 120, 40)
-    network = build(small(), seed=0).eval()
+    network = small().build(seed=0).eval()
     network.load_state_dict(
         network.state_dict() | {"conv3.weight": torch.zeros(3, 8, 3, 3)}
     )  # the bicubic alone, whose edges are known
@@ -135,7 +139,7 @@ def test_transparent_edges_get_no_fringe_of_the_hidden_colour() -> None:
 def test_a_trained_network_leaves_no_fringe_either(shared_data: Path) -> None:
     network, _ = load_weights(shared_data / "seed" / "weights_1em3.pth")
     colour = (200, 120, 40)
-    job = Enlarger(network, scale=2, halo=network.halo, device=CPU)
+    job = Enlarger(network, device=CPU)
     large = job.enlarge(disc(colour, hidden=(0, 0, 0)))
     edge = (large[..., 3] >= 32) & (large[..., 3] < 255)
     # What is seen on white: the error in colour times the share that shows. It has no bias to dark.
@@ -160,12 +164,12 @@ def test_an_opaque_image_gets_the_colours_that_it_has_without_alpha(photos: dict
     assert (opaque[..., 3] == 255).all()
 
 
-class Cramped(nn.Module):
+class Cramped(Around):
     """A network on a device that has room for so many LR pixels at a time."""
 
-    def __init__(self, network: nn.Module, room: int, error: type[Exception]) -> None:
-        super().__init__()
-        self.network, self.room, self.error = network, room, error
+    def __init__(self, network: Network, room: int, error: type[Exception]) -> None:
+        super().__init__(network)
+        self.room, self.error = room, error
         self.tried: list[tuple[int, ...]] = []
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -174,8 +178,7 @@ class Cramped(nn.Module):
             raise self.error(
                 "CUDA out of memory" if self.error is torch.OutOfMemoryError else "can't allocate memory"
             )
-        result: Tensor = self.network(lr)
-        return result
+        return super().forward(lr)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
@@ -186,7 +189,7 @@ def test_when_memory_runs_out_batch_then_tile_are_halved_and_the_tile_is_compute
     images = [photos["coffee"][i * 20 : i * 20 + 100, :90] for i in range(5)]
     wanted = [enlarger(network).enlarge(image) for image in images]
     cramped = Cramped(network, 70 * 70, error)
-    job = Enlarger(cramped, scale=2, halo=network.halo, device=CPU, tile=200)
+    job = Enlarger(cramped, device=CPU, tile=200)
     job.batch = 4
     for large, right in zip(job.enlarge_many(images), wanted, strict=True):
         assert np.array_equal(large, right)
@@ -201,21 +204,25 @@ def test_when_memory_runs_out_batch_then_tile_are_halved_and_the_tile_is_compute
 def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error() -> None:
     cramped = Cramped(lively(small()), 100, torch.OutOfMemoryError)
     with pytest.raises(torch.OutOfMemoryError):
-        Enlarger(cramped, scale=2, halo=4, device=CPU).enlarge(np.zeros((200, 200, 3), np.uint8))
+        Enlarger(cramped, device=CPU).enlarge(np.zeros((200, 200, 3), np.uint8))
     assert min(shape[2] for shape in cramped.tried) <= 2 * MIN_TILE + 8
 
 
 def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
-    class Broken(nn.Module):
+    class Broken(Around):
         def forward(self, lr: Tensor) -> Tensor:
             raise RuntimeError(f"size mismatch: {tuple(lr.shape)}")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Enlarger(Broken(), scale=2, halo=4, device=CPU).enlarge(np.zeros((8, 8, 3), np.uint8))
+        enlarger(Broken(lively(small()))).enlarge(np.zeros((8, 8, 3), np.uint8))
 
 
-class Restless(nn.Module):
+class Restless(Around):
     """A network whose every tile comes out brighter or darker than it should: what no halo can mend."""
+
+    def __init__(self, halo: int | None) -> None:
+        super().__init__(lively(small()))
+        self.halo = halo
 
     def forward(self, lr: Tensor) -> Tensor:
         return F.interpolate(lr, scale_factor=2, mode="nearest") + 0.4 * (lr.mean() - 0.5)
@@ -223,19 +230,17 @@ class Restless(nn.Module):
 
 def test_where_no_halo_suffices_tiles_fade_into_each_other() -> None:
     ramp = np.repeat(np.linspace(60, 200, 128, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(3, axis=2)
-    seams, faded = (
-        Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=32, blend=blend).enlarge(ramp)
-        for blend in (0, 8)
-    )
+    seams, faded = (enlarger(Restless(halo), tile=32).enlarge(ramp) for halo in (8, None))
     steps, smooth = (np.abs(np.diff(image.astype(int), axis=1)).max() for image in (seams, faded))
     assert steps > 6
     assert smooth <= 3
-    whole = Enlarger(Restless(), scale=2, halo=8, device=CPU, tile=128, blend=8).enlarge(ramp)
+    whole = enlarger(Restless(None), tile=128).enlarge(ramp)
     assert np.abs(np.diff(whole.astype(int), axis=1)).max() <= 2
 
 
 def test_tiles_that_agree_are_not_changed_by_fading(photos: dict[str, np.ndarray]) -> None:
     network = lively(small())
     image = photos["coffee"][100:230, 200:301]
-    faded = Enlarger(network, scale=2, halo=network.halo, device=CPU, tile=40, blend=8).enlarge(image)
-    assert np.array_equal(faded, enlarger(network, tile=1000).enlarge(image))
+    whole = enlarger(network, tile=1000).enlarge(image)
+    network.halo = None
+    assert np.array_equal(enlarger(network, tile=40).enlarge(image), whole)

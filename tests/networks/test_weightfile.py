@@ -14,7 +14,6 @@ from safetensors.torch import load_file, safe_open, save_file
 from srdist.machine.errors import UserError
 from srdist.networks import weightfile
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 
 SHAPE = SRCNNConfig(scale=3, kernels=(5, 3), widths=(6,), upscale="after")
@@ -23,13 +22,13 @@ SHAPE = SRCNNConfig(scale=3, kernels=(5, 3), widths=(6,), upscale="after")
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "net.safetensors"
-    save_weights(path, build(SHAPE, seed=4).state_dict(), WeightsInfo(SHAPE, "box", "abc", 12))
+    save_weights(path, SHAPE.build(seed=4).state_dict(), WeightsInfo(SHAPE, "box", "abc", 12))
     return path
 
 
 def test_weights_read_back_with_all_that_they_say_of_themselves(saved: Path) -> None:
     model, info = load_weights(saved)
-    expected = build(SHAPE, seed=4)
+    expected = SHAPE.build(seed=4)
     assert info == WeightsInfo(SHAPE, "box", "abc", 12)
     assert not model.training
     assert model.config == SHAPE
@@ -51,7 +50,7 @@ def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> No
     for step, name in [(7, "last"), (5, "best")]:
         save_weights(
             run / f"{name}.safetensors",
-            build(SHAPE, seed=0).state_dict(),
+            SHAPE.build(seed=0).state_dict(),
             WeightsInfo(SHAPE, "box", "", step),
         )
         assert load_weights(run)[1].step == step
@@ -127,7 +126,7 @@ def test_tensors_of_another_network_are_refused_by_name(saved: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float, suffix: str) -> None:
     shape = SRCNNConfig(kernels=(3, 3), widths=(4,), residual=False, last_relu=True, pre_kernel="bilinear")
-    tensors = build(shape, seed=1).state_dict()
+    tensors = shape.build(seed=1).state_dict()
     tensors["conv2.weight"][1, 2, 0, 1] = value
     path = tmp_path / f"net{suffix}"
     if suffix == ".pth":
@@ -166,7 +165,7 @@ def test_tensors_of_whole_numbers_are_refused(saved: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_file_damaged_anywhere_is_one_line_or_still_a_network(tmp_path: Path, suffix: str) -> None:
     shape = SRCNNConfig(kernels=(3, 3), widths=(4,), residual=False, last_relu=True, pre_kernel="bilinear")
-    tensors, path = build(shape, seed=1).state_dict(), tmp_path / f"net{suffix}"
+    tensors, path = shape.build(seed=1).state_dict(), tmp_path / f"net{suffix}"
     if suffix == ".pth":
         torch.save(tensors, path)
     else:
@@ -191,7 +190,7 @@ def test_a_seed_file_is_read_by_the_shapes_of_its_tensors(tmp_path: Path) -> Non
     shape = SRCNNConfig(
         kernels=(9, 1, 5), widths=(8, 4), residual=False, last_relu=True, pre_kernel="bilinear"
     )
-    state = build(shape, seed=1).state_dict()
+    state = shape.build(seed=1).state_dict()
     torch.save(state, path)
     model, info = load_weights(path)
     assert model.config == shape

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks.weights import PUBLISHED, SEED_PARAMETERS, SET14_GREY
+from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import SHIPPED, find_weights, load_weights
 from srdist.quality.table import QualityTable, evaluate
 
@@ -40,6 +41,7 @@ def test_each_has_a_card_and_fewer_parameters_than_the_seed() -> None:
         assert path.stem in path.with_suffix(".md").read_text()
         network, info = load_weights(find_weights(path.stem))
         assert sum(parameter.numel() for parameter in network.parameters()) <= SEED_PARAMETERS
+        assert isinstance(info.network, SRCNNConfig)
         assert info.network.residual
 
 

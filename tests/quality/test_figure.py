@@ -12,7 +12,6 @@ from PIL import Image
 from srdist.cli.main import main
 from srdist.images.resize import resize_u8
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.quality.figure import choose_inset, contact_sheet, figure, shoot
 from srdist.quality.scores import Upscaler, baseline
@@ -25,7 +24,7 @@ CPU = torch.device("cpu")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SRCNNConfig(kernels=(3, 3), widths=(8,))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_weights(path, build(config, seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
+    save_weights(path, config.build(seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
 
 

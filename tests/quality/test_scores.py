@@ -24,7 +24,6 @@ from srdist.images.resize import resize_u8
 from srdist.machine import ranks
 from srdist.machine.errors import WorkError
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.quality.scores import BASELINES, baseline, baselines, network, score_pairs
 from tests.conftest import Run
@@ -61,7 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained residual network: its output is near the bicubic enlargement."""
     config = SRCNNConfig(kernels=(3, 3), widths=(8,))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_weights(path, build(config, seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
+    save_weights(path, config.build(seed=1).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
 
 
@@ -197,7 +196,7 @@ def test_a_network_in_tiles_gives_the_image_that_it_gives_in_one_piece(
     photos: dict[str, np.ndarray], upscale: str
 ) -> None:
     config = SRCNNConfig.model_validate({"kernels": (5, 3, 3), "widths": (6, 5), "upscale": upscale})
-    model = build(config, seed=3)
+    model = config.build(seed=3)
     for parameter in model.parameters():  # of the last layer too: it is small at first, and would hide errors
         parameter.data.normal_(0, 0.2, generator=torch.Generator().manual_seed(4))
     lr = to_float(torch.from_numpy(photos["coffee"][:61, :47].copy()).permute(2, 0, 1).unsqueeze(0))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from srdist.config import TrainConfig
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import build
 from srdist.training.learner import Learner
 
 THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
@@ -17,7 +16,7 @@ THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
 
 def learner(**settings: object) -> Learner:
     config = TrainConfig.model_validate({"global_batch": 4, **settings})
-    return Learner(build(THIN, seed=0), config, Accelerator(cpu=True), images_per_step=4)
+    return Learner(THIN.build(seed=0), config, Accelerator(cpu=True), images_per_step=4)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +113,7 @@ def test_what_is_trained_beside_the_network_has_its_own_names_in_state_and_value
     def with_beside() -> tuple[Learner, nn.Module]:
         beside = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
         config = TrainConfig(global_batch=4, ema_decay=0.9)
-        network = build(THIN, seed=0)
+        network = THIN.build(seed=0)
         return (
             Learner(network, config, Accelerator(cpu=True), images_per_step=4, beside={"critic": beside}),
             beside,
@@ -143,7 +142,7 @@ def test_what_is_trained_beside_the_network_has_its_own_names_in_state_and_value
 def test_a_step_is_refused_for_all_that_is_trained_where_one_of_them_is_not_finite() -> None:
     beside = nn.Linear(2, 1)
     trained = Learner(
-        build(THIN, seed=0),
+        THIN.build(seed=0),
         TrainConfig(global_batch=4),
         Accelerator(cpu=True),
         images_per_step=4,

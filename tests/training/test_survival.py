@@ -23,7 +23,6 @@ from benchmarks.processes import ROOT
 from benchmarks.runs import Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist.config import load
 from srdist.images.pixels import to_float
-from srdist.networks.srcnn import build
 from srdist.shards.reader import ShardIndex
 from srdist.stream.order import make_order
 from srdist.stream.pairs import TrainStream
@@ -336,7 +335,7 @@ def _first_loss(launch: Launch, index: ShardIndex, *, without: int) -> float:
         good = pair.ids != without
         assert int(good.sum()) == 11
         with torch.no_grad():
-            sr = build(config.model, seed=0)(to_float(pair.lr[good]))
+            sr = config.model.build(seed=0)(to_float(pair.lr[good]))
         return float(((sr - to_float(pair.hr[good])) ** 2).flatten(1).mean(1).sum() / 12)
 
 

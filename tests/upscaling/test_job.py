@@ -21,7 +21,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from srdist.cli.main import main
 from srdist.machine import watchdog
@@ -29,20 +29,21 @@ from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
-from srdist.networks.srcnn import build
+from srdist.networks.network import Network
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 from srdist.upscaling import imagefile as enlargement
 from srdist.upscaling import maker, pipeline
-from srdist.upscaling.job import digest_of, upscale_tree
+from srdist.upscaling.job import upscale_tree
 from srdist.upscaling.maker import Output
 from srdist.upscaling.plan import Inputs
 from tests.conftest import Run, clean_environment
+from tests.networks.around import Around
 
 SMALL = SRCNNConfig(widths=(12, 8))
 
 
 def write_weights(path: Path, *, seed: int = 0, config: SRCNNConfig = SMALL) -> Path:
-    save_weights(path, build(config, seed=seed).state_dict(), WeightsInfo(config, "bicubic", "", 0))
+    save_weights(path, config.build(seed=seed).state_dict(), WeightsInfo(config, "bicubic", "", 0))
     return path
 
 
@@ -71,11 +72,11 @@ def tree(tmp_path: Path, photos: dict[str, np.ndarray]) -> Path:
 
 def go(source: Path, destination: Path, weights: Path, **changes: Any) -> Any:
     """The job in this process, one thread."""
-    network, info = load_weights(weights)
-    enlarger = Enlarger(network, scale=info.network.scale, halo=network.halo, device=torch.device("cpu"))
+    network, _ = load_weights(weights)
+    enlarger = Enlarger(network, device=torch.device("cpu"))
     options: dict[str, Any] = {
         "enlarger": enlarger,
-        "weights_digest": digest_of(network),
+        "weights_digest": network.digest(),
         "output": Output(),
         "share": 0.0,
         "threads": 2,
@@ -123,19 +124,17 @@ def test_the_tree_is_kept_and_what_is_broken_is_listed(tree: Path, tmp_path: Pat
     assert (summary["images"], summary["done"], summary["failed"], summary["computed"]) == (25, 24, 1, 24)
 
 
-class Counting(nn.Module):
+class Counting(Around):
     """A network that notes the shapes it was given, and takes its time, in which others are read."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, lr: Tensor) -> Tensor:
         self.shapes.append(tuple(lr.shape))
         time.sleep(0.1)
-        result: Tensor = self.network(lr)
-        return result
+        return super().forward(lr)
 
 
 def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
@@ -148,7 +147,7 @@ def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
         Image.fromarray(photos["coffee"][k : k + side, k : k + side]).save(source / f"{k:02d}.png")
     network, _ = load_weights(weights)
     counting = Counting(network)
-    batching = Enlarger(counting, scale=2, halo=network.halo, device=torch.device("cpu"))
+    batching = Enlarger(counting, device=torch.device("cpu"))
     batching.batch = 16  # as on a GPU
     go(source, tmp_path / "batched", weights, enlarger=batching)
     go(source, tmp_path / "single", weights)

@@ -19,7 +19,6 @@ from srdist.images.photo import WRITABLE
 from srdist.images.rows import RawPhoto, RowReader, encode_raw, is_deep
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
-from srdist.networks.srcnn import build
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.upscaling import imagefile as enlargement
 from srdist.upscaling.maker import Output
@@ -30,11 +29,11 @@ SMALL = SRCNNConfig(widths=(12, 8))
 
 
 def enlarger(tile: int | None = None, *, strength: float = 30) -> Enlarger:
-    network = build(SMALL, seed=0).eval()
+    network = SMALL.build(seed=0).eval()
     network.load_state_dict(
         network.state_dict() | {"conv3.weight": strength * network.state_dict()["conv3.weight"]}
     )
-    return Enlarger(network, scale=2, halo=network.halo, device=torch.device("cpu"), tile=tile)
+    return Enlarger(network, device=torch.device("cpu"), tile=tile)
 
 
 def write_deep(path: Path, pixels: np.ndarray) -> None:
@@ -57,7 +56,7 @@ def read_deep(path: Path) -> np.ndarray:
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "w.safetensors"
-    save_weights(path, build(SMALL, seed=0).state_dict(), WeightsInfo(SMALL, "bicubic", "", 0))
+    save_weights(path, SMALL.build(seed=0).state_dict(), WeightsInfo(SMALL, "bicubic", "", 0))
     return path
 
 
