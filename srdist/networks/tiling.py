@@ -33,13 +33,18 @@ class Box:
     left: int
     right: int
 
-    def grown(self, halo: int, *, height: int, width: int) -> Box:
-        """With `halo` pixels on each side that lies inside the image: at its border the network pads, as it was trained."""
+    def grown(self, halo: int, *, height: int, width: int, multiple: int = 1) -> Box:
+        """With `halo` pixels on each side that lies inside the image: at its border the network pads, as it was trained.
+
+        Inside the image the edges are multiples of `multiple`, where the network's own grid lies.
+        """
+        top, left = max(self.top - halo, 0), max(self.left - halo, 0)
+        bottom, right = self.bottom + halo, self.right + halo
         return Box(
-            max(self.top - halo, 0),
-            min(self.bottom + halo, height),
-            max(self.left - halo, 0),
-            min(self.right + halo, width),
+            top - top % multiple,
+            min(bottom + -bottom % multiple, height),
+            left - left % multiple,
+            min(right + -right % multiple, width),
         )
 
     def inside(self, area: Box) -> Box:

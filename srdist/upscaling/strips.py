@@ -31,6 +31,7 @@ def enlarge_rows(reader: RowReader, enlarger: Enlarger, raw: Path) -> RawPhoto:
             upper, lower = max(top - enlarger.blend, 0), min(bottom + enlarger.blend, height)
             fresh = reader.rows(first + len(held), min(bottom + around, height))
             start = max(top - around, 0)
+            start -= start % enlarger.multiple
             held = np.concatenate([held[start - first :], fresh])
             first = start
             strip = enlarger.enlarge_rows(held, upper - first, lower - first)

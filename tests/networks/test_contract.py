@@ -1,0 +1,123 @@
+"""What every network keeps to, whatever its family: one test a promise, over all members."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from srdist.networks import config as networks_config
+from srdist.networks.config import NetworkSection, SRCNNConfig
+from srdist.networks.enlarger import Enlarger
+from srdist.networks.network import Network
+from srdist.networks.onnxfile import export_onnx
+from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
+from tests.networks.tiny import NETWORK, TinyConfig
+
+CPU = torch.device("cpu")
+
+MEMBERS: dict[str, NetworkSection] = {
+    "srcnn before": SRCNNConfig(widths=(6, 4), kernels=(5, 1, 3)),
+    "srcnn after": SRCNNConfig(widths=(6, 4), kernels=(3, 3, 3), upscale="after", scale=3),
+    "tiny": TinyConfig(side=5, scale=4),
+}
+
+
+@pytest.fixture(params=MEMBERS)
+def section(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> NetworkSection:
+    monkeypatch.setattr(networks_config, "NETWORK", NETWORK)
+    return MEMBERS[request.param]
+
+
+def lively(section: NetworkSection) -> Network:
+    """A network whose every weight counts: a small one would hide errors."""
+    network = section.build(seed=3).eval()
+    generator = torch.Generator().manual_seed(4)
+    for parameter in network.parameters():
+        fan = max(1, parameter[0].numel())
+        parameter.data.normal_(0, fan**-0.5, generator=generator)
+    return network
+
+
+@torch.inference_mode()
+def test_the_output_is_larger_by_the_scale(section: NetworkSection) -> None:
+    network = section.build(seed=0)
+    for height, width in [(4, 4), (16, 8), (6, 10)]:
+        sr = network(torch.rand(2, 3, height, width))
+        assert sr.shape == (2, 3, height * network.scale, width * network.scale)
+    assert network.scale == section.scale
+
+
+def test_no_lr_pixel_beyond_the_halo_changes_an_output_pixel_and_one_at_it_does(
+    section: NetworkSection,
+) -> None:
+    network = section.build(seed=0)
+    for parameter in network.parameters():  # positive and large: no activation hides an influence
+        parameter.data.abs_().add_(0.05)
+    assert network.halo is not None
+    size = 2 * network.halo + 10
+    at = size // 2
+    lr = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    s = network.scale
+    (gradient,) = torch.autograd.grad(
+        network(lr)[..., at * s : (at + 1) * s, at * s : (at + 1) * s].sum(), lr
+    )
+    reach = int((gradient.abs().sum((0, 1)).nonzero() - at).abs().max())
+    # One more is allowed for what rounds up between two grids: a wider halo would only cost time.
+    assert network.halo - 2 <= reach <= network.halo
+
+
+def test_tiles_make_the_image_that_the_whole_makes(
+    section: NetworkSection, photos: dict[str, np.ndarray]
+) -> None:
+    network = lively(section)
+    image = photos["coffee"][100:171, 200:281]
+    whole = Enlarger(network, device=CPU, tile=1000).enlarge(image).astype(int)
+    tiled = Enlarger(network, device=CPU, tile=24).enlarge(image)
+    assert np.abs(whole - tiled).max() <= 1
+    assert (whole != tiled).mean() < 1e-3
+    assert whole.std() > 10
+
+
+def test_the_seed_alone_decides_the_initial_weights(section: NetworkSection) -> None:
+    torch.manual_seed(1)
+    first = section.build(seed=5)
+    torch.manual_seed(2)
+    again, other = section.build(seed=5), section.build(seed=6)
+    assert first.digest() == again.digest() != other.digest()
+
+
+def test_weights_read_back_as_the_same_network(section: NetworkSection, tmp_path: Path) -> None:
+    network, path = lively(section), tmp_path / "w.safetensors"
+    save_weights(path, network.state_dict(), WeightsInfo(section, "bicubic", "id", 7))
+    loaded, info = load_weights(path)
+    assert (info.network, info.step) == (section, 7)
+    assert loaded.digest() == network.digest()
+    lr = torch.rand(1, 3, 12, 14)
+    with torch.inference_mode():
+        assert torch.equal(loaded(lr), network(lr))
+
+
+def test_the_digest_changes_with_any_tensor(section: NetworkSection) -> None:
+    network = section.build(seed=5)
+    seen = {network.digest()}
+    for parameter in network.parameters():
+        parameter.data.reshape(-1)[-1] += 1
+        seen.add(network.digest())
+    assert len(seen) == 1 + len(list(network.parameters()))
+
+
+def test_onnxruntime_computes_what_torch_does_at_any_size(section: NetworkSection, tmp_path: Path) -> None:
+    network = lively(section)
+    export_onnx(network, WeightsInfo(section, "bicubic", "id", 7), tmp_path / "w.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "w.onnx", providers=["CPUExecutionProvider"])
+    for shape in ((1, 3, 24, 32), (2, 3, 16, 6), (1, 3, 2, 2)):
+        lr = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        (sr,) = session.run(None, {"lr": lr.numpy()})
+        with torch.inference_mode():
+            # A hundredth of an 8-bit level: the two add in different orders.
+            assert np.abs(sr - network(lr).numpy()).max() < 0.01 / 255
+    assert session.get_modelmeta().custom_metadata_map["scale"] == str(network.scale)
