@@ -19,9 +19,10 @@ from torch import Tensor
 
 from srdist.images.decode import UnreadableImageError
 from srdist.images.kernels import Kernel
-from srdist.images.pixels import luma, to_float, to_pillow, to_u8
+from srdist.images.pixels import luma, to_pillow, to_u8
 from srdist.machine.errors import UserError
 from srdist.machine.files import whole_file
+from srdist.networks.tiling import NotFiniteError
 from srdist.networks.weightfile import load_weights
 from srdist.quality import metrics
 from srdist.quality.scores import BASELINES, Upscaler, baseline, choose_kernel, common_scale, network
@@ -98,7 +99,7 @@ def compare(
     loaded = {name: load_weights(name) for name in wanted if name not in known}
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_kernel(kernel, {name: info.kernel for name, (_, info) in loaded.items()}, warn=warn)
-    networks = {name: network(model.to(device)) for name, (model, _) in loaded.items()}
+    networks = {name: network(model, device=device) for name, (model, _) in loaded.items()}
     try:
         pair = read_pair(PairFile(image.name, image, None), scale=scale, kernel=made_by)
     except UnreadableImageError as error:
@@ -116,7 +117,10 @@ def compare(
             "bicubic": baseline("bicubic", scale=scale),
             "super resolution": networks[wanted[-1]],
         }
-    shots = shoot(lr, hr, methods, scale=scale, device=device)
+    try:
+        shots = shoot(lr, hr, methods, scale=scale)
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{image}: {error}") from error
     footer = (
         f"{image.name}, x{scale}, LR made by {made_by}. "
         f"PSNR: luma of 8-bit images, border {scale}. RMSE: RGB in [0, 1]."
@@ -124,19 +128,17 @@ def compare(
     return contact_sheet(shots, footer=footer) if names else figure(shots, footer=footer)
 
 
-@torch.inference_mode()
 def shoot(
     lr: UInt8[Tensor, "3 h w"],
     hr: UInt8[Tensor, "3 H W"],
     methods: Mapping[str, Upscaler],
     *,
     scale: int,
-    device: torch.device,
 ) -> list[Shot]:
     """The original, then each method's 8-bit output of `lr`, by title, with PSNR-Y and RMSE against it."""
     shots = [Shot("original", hr, f"{hr.shape[2]} x {hr.shape[1]} pixels", None)]
     for title, upscale in methods.items():
-        sr = to_u8(upscale(to_float(lr.unsqueeze(0).to(device)))).cpu()
+        sr = upscale(lr.unsqueeze(0))
         psnr_y_db = metrics.psnr_y(sr, hr.unsqueeze(0), border=scale).item()
         rmse = metrics.rmse(sr, hr.unsqueeze(0)).item()
         error = (luma(sr[0]) - luma(hr)).abs().float()

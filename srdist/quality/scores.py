@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from srdist.images.kernels import Kernel
-from srdist.images.pixels import to_float, to_u8
 from srdist.images.resize import resize_u8
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
-from srdist.networks.enlarger import CPU_TILE, GPU_TILE
+from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
-from srdist.networks.tiling import Box, cut
+from srdist.networks.tiling import NotFiniteError
 from srdist.quality import metrics
 
-Upscaler = Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n 3 H W"]]
-"""LR in [0, 1] to SR near [0, 1], not clamped, on the device of its input."""
+Upscaler = Callable[[UInt8[Tensor, "n 3 h w"]], UInt8[Tensor, "n 3 H W"]]
+"""LR to SR, on the CPU, as files would hold them; NotFiniteError where there is no result."""
+
+BATCH = 8
+"""Images of one size that are read and scored together; the network takes as many at a time as is best for it."""
 
 BASELINES: tuple[Kernel, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 """The plain resamplings that stand beside a network in the table."""
@@ -54,7 +56,7 @@ class ImageScore:
     ssim_y: float
     """NaN where the shaved image is smaller than the 11x11 window."""
     rmse: float
-    """Of RGB in [0, 1], without a border."""
+    """Of RGB in [0, 1], without a border; NaN where the method has no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +88,37 @@ def score_pairs(
     return ranks.together(lambda: mean_scores(methods, rows))
 
 
-@torch.inference_mode()
 def score_batch(
     methods: Mapping[str, Upscaler], pair: PairLike, *, scale: int, device: torch.device
 ) -> Iterator[dict[str, ImageScore]]:
     """The scores of each image of one batch, by method."""
-    hr = pair.hr.to(device)
-    lr = to_float(pair.lr.to(device))
-    columns: dict[str, list[ImageScore]] = {}
-    for name, upscale in methods.items():
-        sr = upscale(lr)
-        sr_u8 = to_u8(sr)
-        finite = torch.isfinite(sr).flatten(1).all(1)
-        # A NaN would become some 8-bit value: the RMSE says for such an image that there is no result.
-        rmse = metrics.rmse(sr_u8, hr).where(finite, torch.nan)
-        values = torch.stack(
-            [metrics.psnr_y(sr_u8, hr, border=scale), metrics.ssim_y(sr_u8, hr, border=scale), rmse], dim=1
-        )
-        columns[name] = [ImageScore(*image) for image in values.tolist()]
-    for row in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, row, strict=True))
+    columns = [
+        _score_method(upscale, pair.lr, pair.hr, scale=scale, device=device) for upscale in methods.values()
+    ]
+    for row in zip(*columns, strict=True):
+        yield dict(zip(methods, row, strict=True))
+
+
+def _score_method(
+    upscale: Upscaler,
+    lr: UInt8[Tensor, "n 3 h w"],
+    hr: UInt8[Tensor, "n 3 H W"],
+    *,
+    scale: int,
+    device: torch.device,
+) -> list[ImageScore]:
+    try:
+        sr = upscale(lr).to(device)
+    except NotFiniteError:
+        if len(lr) == 1:
+            return [ImageScore(math.nan, math.nan, math.nan)]
+        alone = zip(lr[:, None], hr[:, None], strict=True)  # at least one of them: which?
+        return [score for one in alone for score in _score_method(upscale, *one, scale=scale, device=device)]
+    hr = hr.to(device)
+    psnr_y, ssim_y = (measure(sr, hr, border=scale) for measure in (metrics.psnr_y, metrics.ssim_y))
+    return [
+        ImageScore(*image) for image in torch.stack([psnr_y, ssim_y, metrics.rmse(sr, hr)], dim=1).tolist()
+    ]
 
 
 def mean_scores(methods: Iterable[str], rows: Sequence[Mapping[str, ImageScore]]) -> dict[str, Scores]:
@@ -137,11 +150,10 @@ def _mean_of(values: Iterable[float]) -> float:
 def baseline(kernel: Kernel, *, scale: int) -> Upscaler:
     """Enlarge by a plain resampling as Pillow does, rounded to 8 bit as an image file would be."""
 
-    def upscale(lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+    def upscale(lr: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 H W"]:
         height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
         # On the CPU on every device: Pillow's arithmetic in 8 bit exists there only.
-        sr_u8 = resize_u8(to_u8(lr).cpu(), height=height, width=width, kernel=kernel)
-        return to_float(sr_u8).to(lr.device)
+        return resize_u8(lr, height=height, width=width, kernel=kernel)
 
     return upscale
 
@@ -151,33 +163,13 @@ def baselines(*, scale: int) -> dict[str, Upscaler]:
     return {kernel: baseline(kernel, scale=scale) for kernel in BASELINES}
 
 
-def network(model: Network, *, tile: int | None = None) -> Upscaler:
-    """A network in tiles, each with the halo that its output depends on: memory stays bounded on large images.
+def network(model: Network, *, device: torch.device) -> Upscaler:
+    """A network (evaluation mode) as `srdist upscale` runs it: in tiles, as many at a time as memory allows."""
+    enlarger = Enlarger(model, device=device)
 
-    Args:
-        tile: side in LR pixels of the tiles of one image (those of a batch are smaller); None: by device.
-    """
-    scale = model.scale
-    forward: Upscaler = model
-
-    def upscale(lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        count, channels, height, width = lr.shape
-        # NHWC is what convolutions on the CPU are fastest in.
-        lr = lr.contiguous(memory_format=torch.channels_last)
-        side = tile or (CPU_TILE if lr.device.type == "cpu" else GPU_TILE)
-        whole, side = Box(0, height, 0, width), max(1, int(side / math.sqrt(count)))
-        if max(height, width) <= side:
-            return forward(lr)
-        sr = lr.new_empty(count, channels, height * scale, width * scale)
-        for box in cut(whole, tile=side):
-            wide = box.grown(model.halo or 0, height=height, width=width)
-            part = forward(lr[:, :, wide.top : wide.bottom, wide.left : wide.right])
-            top, left = (box.top - wide.top) * scale, (box.left - wide.left) * scale
-            rows, columns = (box.bottom - box.top) * scale, (box.right - box.left) * scale
-            sr[:, :, box.top * scale : box.bottom * scale, box.left * scale : box.right * scale] = part[
-                :, :, top : top + rows, left : left + columns
-            ]
-        return sr
+    def upscale(lr: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 H W"]:
+        images = enlarger.enlarge_many([image.permute(1, 2, 0).numpy() for image in lr])
+        return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
 
     return upscale
 

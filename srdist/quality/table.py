@@ -20,6 +20,7 @@ from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.networks.weightfile import load_weights
 from srdist.quality.scores import (
+    BATCH,
     EQUAL_DB,
     ImageScore,
     Scores,
@@ -71,7 +72,7 @@ def evaluate(
 
     Raises:
         UserError: weights, folders or options that do not fit each other.
-        WorkError: not one image could be scored, or an output is not finite.
+        WorkError: not one image could be scored.
     """
     # Of what one rank alone meets here the others learn: they would wait for it for ever.
     job = ranks.together(
@@ -114,17 +115,15 @@ def _prepare(
         made_by = choose_kernel(kernel, {str(weights): trained_for} if trained_for else {}, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
-        methods["srdist"] = network(model.to(device))
+        methods["srdist"] = network(model, device=device)
     rank, world = ranks.rank(), ranks.world()
     total: int
     pairs: Iterator[Item]
     if is_packed(hr):
         assert made_by is not None
         split = split or "test"
-        # One by one on the CPU, where a batch is not faster, and where so the ranks' number cannot change a bit.
-        batch = 1 if device.type == "cpu" else 16
         total, pairs = shard_pairs(
-            hr, split, scale=scale, kernel=made_by, rank=rank, world=world, batch=batch
+            hr, split, scale=scale, kernel=made_by, rank=rank, world=world, batch=BATCH
         )
     else:
         total, pairs = folder_pairs(Path(hr), lr, scale=scale, kernel=made_by, rank=rank, world=world)
@@ -173,7 +172,7 @@ def tabulate(
         protocol: what the caller knows of the LR images and the weights; the measures' own part is added.
 
     Raises:
-        WorkError: not one image could be scored, or a method's output is not finite.
+        WorkError: not one image could be scored.
     """
 
     def score_mine() -> list[Row | Failure]:
@@ -182,7 +181,8 @@ def tabulate(
             if isinstance(pair, Failure):
                 found.append(pair)
             else:
-                found += zip(pair.names, score_batch(methods, pair, scale=scale, device=device), strict=True)
+                rows = score_batch(methods, pair, scale=scale, device=device)
+                found += (_checked(name, row) for name, row in zip(pair.names, rows, strict=True))
         return found
 
     everything = ranks.gather_items(ranks.together(score_mine))
@@ -194,6 +194,14 @@ def tabulate(
     scores = ranks.together(lambda: mean_scores(methods, [row for _, row in rows]))
     return QualityTable(
         {**protocol, **_measures(scale), **_exceptions(rows)}, scores, tuple(rows), tuple(failures)
+    )
+
+
+def _checked(name: str, row: Mapping[str, ImageScore]) -> Row | Failure:
+    """The row, or why there is none: a method whose output is not finite has no result."""
+    broken = [method for method, score in row.items() if math.isnan(score.rmse)]
+    return (
+        Failure(name, f"the output of {broken[0]} is not finite (NaN or infinity)") if broken else (name, row)
     )
 
 

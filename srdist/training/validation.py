@@ -11,16 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from srdist.config import Config
-from srdist.images.pixels import to_float, to_u8
 from srdist.machine import ranks, stopping
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
-from srdist.quality.scores import Scores, Upscaler, baseline, score_pairs
+from srdist.quality.scores import BATCH, Scores, Upscaler, baseline, network, score_pairs
 from srdist.shards.reader import ShardIndex
 from srdist.stream.pairs import Pair, eval_stream
 
-_BATCH = 8
 _FEW = 64
 """Up to this many images are read in the training process: starting workers would take longer."""
 
@@ -39,7 +37,8 @@ class Validator:
     def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
         self.config, self.device, self.run = config, device, run
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
-        self.network = config.model.build(seed=None).to(device).eval()
+        self.network = config.model.build(seed=None).eval()
+        self._upscale = network(self.network, device=device)
         self._bicubic: Scores | None = None
         self._samples: list[tuple[Tensor, Tensor]] | None = None
 
@@ -50,7 +49,7 @@ class Validator:
         """
         self.network.load_state_dict(weights)
         bicubic = baseline("bicubic", scale=self.config.model.scale)
-        methods: dict[str, Upscaler] = {"srdist": self.network}
+        methods: dict[str, Upscaler] = {"srdist": self._upscale}
         if self._bicubic is None:
             methods["bicubic"] = bicubic
         cut_short = _CutShort()
@@ -65,7 +64,6 @@ class Validator:
         self._bicubic = self._bicubic or scores["bicubic"]
         return scores["srdist"], self._bicubic
 
-    @torch.inference_mode()
     def grid(self, *, title: str) -> Image.Image | None:
         """The sample grid with the weights last scored; None where the config wants none. For one rank alone."""
         if self.config.log.sample_images == 0:
@@ -79,9 +77,8 @@ class Validator:
         bicubic = baseline("bicubic", scale=self.config.model.scale)
         rows: list[Row] = []
         for lr, hr in self._samples:
-            lr_float = to_float(lr.unsqueeze(0)).to(self.device)
-            sr = to_u8(self.network(lr_float)).cpu()[0]
-            rows.append((lr, to_u8(bicubic(lr_float)).cpu()[0], sr, hr))
+            (sr,), (plain,) = self._upscale(lr.unsqueeze(0)), bicubic(lr.unsqueeze(0))
+            rows.append((lr, plain, sr, hr))
         return draw_grid(rows, title=title)
 
     def _pairs(self, cut_short: _CutShort) -> Iterator[Pair]:
@@ -109,7 +106,7 @@ class Validator:
             kernel=self.config.data.kernel,
             rank=rank,
             world=world,
-            batch=_BATCH,
+            batch=BATCH,
             workers=workers,
             limit=limit,
         )

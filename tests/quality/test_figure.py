@@ -34,7 +34,7 @@ def knows_one_spot(hr: torch.Tensor, *, top: int, left: int, side: int) -> Upsca
     def upscale(lr: torch.Tensor) -> torch.Tensor:
         sr = baseline("bicubic", scale=2)(lr)
         square = (..., slice(top, top + side), slice(left, left + side))
-        sr[square] = hr[square].float() / 255
+        sr[square] = hr[square]
         return sr
 
     return upscale
@@ -44,7 +44,7 @@ def test_the_inset_lies_where_the_last_method_gains_most(photos: dict[str, np.nd
     hr = torch.from_numpy(photos["astronaut"][:200, :300].copy()).permute(2, 0, 1)
     lr = resize_u8(hr.unsqueeze(0), height=100, width=150, kernel="bicubic")[0]
     methods = {"bicubic": baseline("bicubic", scale=2), "sr": knows_one_spot(hr, top=90, left=200, side=40)}
-    shots = shoot(lr, hr, methods, scale=2, device=CPU)
+    shots = shoot(lr, hr, methods, scale=2)
     inset = choose_inset(shots, width=40, height=40, zoom=6)
     assert (inset.left, inset.top) == (200, 90)
     picture = figure(shots, footer="test")
@@ -63,7 +63,7 @@ def test_an_image_of_any_size_is_drawn(photos: dict[str, np.ndarray], size: tupl
     hr = hr.permute(2, 0, 1)
     lr = resize_u8(hr.unsqueeze(0), height=hr.shape[1] // 2, width=hr.shape[2] // 2, kernel="bicubic")[0]
     methods = {name: baseline(name, scale=2) for name in ("nearest", "bicubic")}
-    shots = shoot(lr, hr, methods, scale=2, device=CPU)
+    shots = shoot(lr, hr, methods, scale=2)
     for picture in (figure(shots, footer="one line"), contact_sheet(shots, footer="one line")):
         assert picture.width < 1800
         assert picture.height < 1200
