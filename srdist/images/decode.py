@@ -11,7 +11,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -91,14 +90,6 @@ def open_image(data: bytes) -> Image.Image:
             f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"
         )
     return image
-
-
-def read_rgb(path: Path) -> UInt8[Tensor, "3 h w"]:
-    """Read an image file as 8-bit RGB; the error of `decode_rgb` gets the file's name."""
-    try:
-        return decode_rgb(path.read_bytes())
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"{path}: {error}") from error
 
 
 @decoding("cannot be opened")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from srdist.machine.files import whole_file
-
 
 def to_pillow(image_u8: UInt8[Tensor, "3 h w"]) -> Image.Image:
     """An 8-bit RGB tensor as a Pillow image."""
     return Image.fromarray(image_u8.permute(1, 2, 0).contiguous().numpy())
-
-
-def write_png(path: Path, image_u8: UInt8[Tensor, "3 h w"]) -> None:
-    """Write an 8-bit RGB image as a whole PNG file."""
-    with whole_file(path) as temporary:
-        to_pillow(image_u8).save(temporary, format="PNG")
 
 
 def to_float(image_u8: UInt8[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:

@@ -91,11 +91,3 @@ def _halo(config: SRCNNConfig) -> int:
         # ceil of the radius on the HR grid, and two pixels of support of the bicubic itself.
         return -(-radius // config.scale) + 2
     return max(radius, 2)
-
-
-def flops_per_lr_pixel(config: SRCNNConfig) -> int:
-    """Multiply-adds times two of the convolutions' forward pass, per LR pixel."""
-    image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
-    channels = (3, *config.widths, image_channels)
-    weights = sum(channels[i] * channels[i + 1] * k * k for i, k in enumerate(config.kernels))
-    return 2 * weights * (config.scale**2 if config.upscale == "before" else 1)
