@@ -67,18 +67,17 @@ def decode_rgb(data: bytes) -> UInt8[Tensor, "3 h w"]:
     Transparency is dropped, grey is repeated, CMYK and palettes are converted; 16-bit grey is scaled by 1/257.
 
     Raises:
-        UnreadableImageError: not an image, truncated, or larger than MAX_PIXELS.
+        UnreadableImageError: not an image, truncated, samples of other than 8 or 16 bits, or larger than MAX_PIXELS.
     """
     image = ImageOps.exif_transpose(open_image(data))
-    if image.mode.startswith(("I;16", "I")):
-        wide = np.asarray(image.convert("I"), dtype=np.int64).clip(0, 65535)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if is_wide(image):
+        image = Image.fromarray(grey_u8(image))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 @decoding("cannot be opened")
 def open_image(data: bytes) -> Image.Image:
-    """Open one image file's bytes, headers only; refuse what is no image or claims too many pixels."""
+    """Open one image file's bytes, headers only; refuse what is no image, claims too many pixels, has other samples."""
     try:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
@@ -89,7 +88,28 @@ def open_image(data: bytes) -> Image.Image:
         raise UnreadableImageError(
             f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"
         )
+    _refuse_other_samples(image)
     return image
+
+
+def is_wide(image: Image.Image) -> bool:
+    """Whether a grey image's samples have 16 bits."""
+    return image.mode.startswith("I")
+
+
+def grey_u8(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """8-bit levels of a grey image of 16 bits: value / 257, rounded."""
+    return ((np.asarray(image.convert("I"), dtype=np.int64) + 128) // 257).astype(np.uint8)
+
+
+def _refuse_other_samples(image: Image.Image) -> None:
+    # No file states the black and white of such samples: taken as 16 bits, an image of 0 to 255 would be black.
+    if image.mode == "F":
+        raise UnreadableImageError("floating point samples, expected 8 or 16 bits")
+    if image.mode == "I" and image.format != "PPM":  # whose 16 bits Pillow holds in 32
+        raise UnreadableImageError("32-bit or signed samples, expected 8 or 16 bits")
+    if image.format == "TIFF" and 12 in getattr(image, "tag_v2", {}).get(258, ()):
+        raise UnreadableImageError("12-bit samples, expected 8 or 16 bits")
 
 
 @decoding("cannot be opened")

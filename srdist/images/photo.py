@@ -11,6 +11,7 @@ profile. CMYK is the exception: it is converted to sRGB (through its profile if 
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
-from srdist.images.decode import UnreadableImageError, decoding, open_image
+from srdist.images.decode import UnreadableImageError, decoding, grey_u8, is_wide, open_image
 from srdist.images.folder import open_regular
 from srdist.machine.errors import WorkError
 
@@ -84,13 +85,15 @@ def decode_photo(data: bytes) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"first of {frames} frames")
+    if _sixteen_bits(image, data):
+        notes.append("16 bits a sample reduced to 8")
     image.load()
-    icc = image.info.get("icc_profile")
+    icc = colour_profile(image.info.get("icc_profile"))
     image = _upright(image, notes)
     exif = _exif(image)
     if image.mode == "CMYK":
         image, icc = _from_cmyk(image, icc, notes), None
-    return Photo(_pixels(image, notes), icc or None, exif, tuple(notes))
+    return Photo(_pixels(image), icc, exif, tuple(notes))
 
 
 def encode_photo(photo: Photo, *, suffix: str, quality: int) -> tuple[bytes, tuple[str, ...]]:
@@ -147,6 +150,30 @@ def over_white(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w d"]
     return ((colour * alpha + peak * (peak - alpha) + peak // 2) // peak).astype(pixels.dtype)
 
 
+def colour_profile(icc: bytes | None) -> bytes | None:
+    """A profile if it describes grey or RGB values (ICC.1, 7.2.6), which the pixels now are; None for Lab and CMYK."""
+    return icc if icc and icc[16:20] in (b"RGB ", b"GRAY") else None
+
+
+def _sixteen_bits(image: Image.Image, data: bytes) -> bool:
+    """Whether samples are stored with more than 8 bits, which Pillow reduces to 8 without a word."""
+    match image.format:
+        case "PPM":
+            peak = re.match(rb"P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}", data)
+            return peak is not None and int(peak[1]) > 255
+        case "JPEG2000":
+            # The size segment comes first in a codestream: 38 bytes, then the depth of the first component, less 1.
+            place = data.find(b"\xff\x4f\xff\x51")
+            return place >= 0 and data[place + 42 : place + 43] > b"\x07"
+        case "AVIF":
+            place = data.find(b"av1C")  # its third byte holds the flag high_bitdepth
+            return place >= 0 and bool(data[place + 6] & 0x40)
+        case "SGI":
+            return data[3:4] == b"\x02"
+        case _:
+            return is_wide(image)
+
+
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
         with decoding("EXIF not readable"):
@@ -180,7 +207,7 @@ def _from_cmyk(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image
     return image.convert("RGB")
 
 
-def _pixels(image: Image.Image, notes: list[str]) -> UInt8[np.ndarray, "h w c"]:
+def _pixels(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
     match image.mode:
         case "L" | "LA" | "RGB" | "RGBA" if "transparency" not in image.info:
             pass
@@ -192,14 +219,8 @@ def _pixels(image: Image.Image, notes: list[str]) -> UInt8[np.ndarray, "h w c"]:
             image = image.convert("LA")
         case "RGBX":
             image = image.convert("RGB")
-        case mode if mode == "I" or mode.startswith("I;16"):
-            wide = np.asarray(image.convert("I"), dtype=np.int64)
-            if wide.min() < 0 or wide.max() > 65535:
-                raise ValueError("32-bit integer samples, expected 8 or 16 bits")
-            notes.append("16 bits a sample reduced to 8")
-            return ((wide + 128) // 257).astype(np.uint8)[..., None]
-        case "F":
-            raise ValueError("floating point samples, expected 8 or 16 bits")
+        case _ if is_wide(image):
+            return grey_u8(image)[..., None]
         case _:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     array = np.array(image)

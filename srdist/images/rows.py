@@ -24,7 +24,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from srdist.images.decode import MAX_PIXELS, UnreadableImageError, decoding
-from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError
+from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError, colour_profile
 
 STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
@@ -63,7 +63,7 @@ class RowReader:
         if (frames := _field(image, "n-pages", 1)) > 1:
             notes.append(f"first of {frames} frames")
         _refuse_other_samples(image)
-        self.icc: bytes | None = _field(image, "icc-profile-data", None)
+        self.icc = colour_profile(_field(image, "icc-profile-data", None))
         if image.interpretation == "cmyk":
             image, self.icc = image.icc_transform("srgb", embedded=True, depth=8), None
         elif image.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "rgb"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from srdist.images.decode import UnreadableImageError
+from srdist.images.decode import UnreadableImageError, decode_rgb, image_size
 from srdist.images.photo import Photo, decode_photo, encode_photo, over_white, probe_size
 
 
@@ -151,6 +153,42 @@ def test_sixteen_bit_grey_that_pillow_reads_is_reduced_by_rounding_and_that_is_n
     photo = decode_photo(stored(Image.fromarray(wide), "PPM"))
     assert np.array_equal(photo.pixels[0, :, 0], np.rint(wide[0] / 257))
     assert photo.notes == ("16 bits a sample reduced to 8",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [("PPM", "RGB", {}), ("JPEG2000", "I;16", {}), ("SGI", "RGB", {"bpc": 2}), ("PPM", "I;16", {})],
+)
+def test_sixteen_bits_that_become_eight_are_noted_whatever_the_format(
+    cat: Image.Image, kind: str, mode: str, options: dict[str, Any]
+) -> None:
+    wide = np.asarray(cat if mode == "RGB" else cat.convert("L")).astype(np.uint16) * 257
+    if (kind, mode) == ("PPM", "RGB"):
+        data = b"P6\n# 255\n80 50\n65535\n" + wide.astype(">u2").tobytes()
+    else:
+        data = stored(cat if mode == "RGB" else Image.fromarray(wide), kind, **options)
+    photo = decode_photo(data)
+    assert np.abs(photo.pixels.squeeze().astype(int) - wide // 257).max() <= 1
+    assert photo.notes == ("16 bits a sample reduced to 8",)
+    assert decode_photo(stored(cat, kind)).notes == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int16])
+def test_samples_without_a_stated_white_are_refused_by_name_in_every_way_of_decoding(
+    cat: Image.Image, dtype: type[np.generic], tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.asarray(cat.convert("L")).astype(dtype))
+    data = (tmp_path / "x.tif").read_bytes()
+    for decode in (decode_photo, decode_rgb, image_size):
+        with pytest.raises(UnreadableImageError, match="samples, expected 8 or 16 bits"):
+            decode(data)
+
+
+def test_a_lab_image_becomes_srgb_and_leaves_its_profile_behind(cat: Image.Image) -> None:
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    photo = decode_photo(stored(cat.convert("LAB"), "TIFF", icc_profile=icc))
+    assert np.abs(photo.pixels.astype(int) - np.asarray(cat)).mean() < 2
+    assert photo.icc is None
 
 
 def test_the_size_of_a_200_megapixel_image_is_read_though_pillow_alone_would_refuse_it(tmp_path: Any) -> None:
