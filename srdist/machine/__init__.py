@@ -3,6 +3,7 @@
 errors    a user's errors, in one line, and their exit codes
 files     files appear whole or not at all
 stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
+waiting   waits that hear a request to stop, and say who waits for what
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
 watchdog  says who waits for what, where nothing moves

@@ -12,20 +12,25 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
+from threading import Event, Thread
 from typing import TypeVar
 
 from srdist.machine.errors import UserError, WorkError
-from srdist.machine.files import whole_file
+from srdist.machine.files import named_in_errors, whole_file
+from srdist.machine.waiting import wait_for
 
 T = TypeVar("T")
 
 TRIES = 5
 FIRST_WAIT_S = 0.5
 _CHUNK = 1 << 20
+_LOCK_CHECK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Place:
     def read(self, file: str) -> bytes | None:
         """A small file's bytes, fresh; None where there is no such file."""
         if self.remote:
-            return _retried(self.path_of(file), _read_remote)
+            return _waited_for(self.path_of(file), lambda url, _: _read_remote(url))
         try:
             return (Path(self.name) / file).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -71,10 +76,11 @@ class Place:
                 os.utime(path)  # used now: the last to be removed
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / f".{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(path):
             if not path.exists():
-                _retried(self.path_of(file), lambda url: _fetch(url, path, sha256))
+                for left_behind in path.parent.glob(f".{escape(path.stem)}.*.tmp{escape(path.suffix)}"):
+                    left_behind.unlink()  # by one that was killed: who fetches holds the lock
+                _waited_for(self.path_of(file), lambda url, given_up: _fetch(url, path, sha256, given_up))
                 _trim(self.cache, newest=path)
         return path
 
@@ -100,13 +106,15 @@ def _read_remote(url: str) -> bytes | None:
     return data
 
 
-def _fetch(url: str, path: Path, sha256: str) -> None:
+def _fetch(url: str, path: Path, sha256: str, given_up: Event) -> None:
     import fsspec
 
     digest = hashlib.sha256()
     with whole_file(path) as temporary, temporary.open("wb") as out:
         with fsspec.open(url, "rb") as file:
             while chunk := file.read(_CHUNK):
+                if given_up.is_set():
+                    raise _GivenUpError
                 digest.update(chunk)
                 out.write(chunk)
         if digest.hexdigest() != sha256:
@@ -133,14 +141,68 @@ def _trim(cache: Path, *, newest: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _retried(url: str, attempt: Callable[[str], T]) -> T:
+class _GivenUpError(Exception):
+    """Nobody waits any more for what is read."""
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the only process that fetches `path`."""
+    name = path.parent / f".{path.name}.lock"
+    with named_in_errors(name), name.open("w") as lock:
+
+        def taken(timeout_s: float) -> bool:
+            end = time.monotonic() + timeout_s
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return True
+                if time.monotonic() > end:
+                    return False
+                time.sleep(_LOCK_CHECK_S)
+
+        wait_for(taken, waits=lambda: f"process {os.getpid()} waits for another that fetches {path}")
+        yield
+
+
+def _waited_for(url: str, attempt: Callable[[str, Event], T]) -> T:
+    """What `attempt` gives, tried several times; a request to stop ends the wait, whatever the server does.
+
+    The attempts are made in a thread that is left behind then: a read of a server that is silent has no end.
+
+    Raises:
+        UserError: there is no way to read such a URL.
+        WorkError: no attempt went well.
+        StopRequested: this process was asked to stop.
+    """
+    result: Future[T] = Future()
+    given_up = Event()
+
+    def work() -> None:
+        try:
+            result.set_result(_retried(url, attempt, given_up))
+        except BaseException as error:  # raised below, in the thread that waits
+            result.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        wait_for(
+            lambda timeout_s: bool(wait([result], timeout_s).done),
+            waits=lambda: f"process {os.getpid()} waits for {url}",
+        )
+    finally:
+        given_up.set()
+    return result.result()
+
+
+def _retried(url: str, attempt: Callable[[str, Event], T], given_up: Event) -> T:
     for tried in range(1, TRIES + 1):
         try:
-            return attempt(url)
+            return attempt(url, given_up)
         except (ImportError, ValueError) as error:
             raise UserError(f"{url}: fsspec cannot open it: {error}") from error
         except Exception as error:  # each fsspec backend raises errors of its own library
-            if tried == TRIES:
-                raise WorkError(f"{url}: could not be read in {TRIES} tries: {error!r}") from error
-            time.sleep(FIRST_WAIT_S * 2 ** (tried - 1))
+            if tried == TRIES or given_up.is_set():
+                raise WorkError(f"{url}: could not be read in {tried} tries: {error!r}") from error
+            given_up.wait(FIRST_WAIT_S * 2 ** (tried - 1))
     raise AssertionError("unreachable")

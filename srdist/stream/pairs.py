@@ -6,7 +6,7 @@ asks which rank this is; rank and world come as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
+from srdist.machine.waiting import signalled
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.batch import EvalBatches, Frames, Patches, Slot, TrainBatches
 from srdist.stream.order import OrderMode, make_order
@@ -62,12 +63,14 @@ class TrainStream:
         workers: int,
         start: int,
         on_bad_sample: Literal["fail", "skip"],
+        should_stop: Callable[[], bool] = signalled,
     ) -> None:
         """Start the workers.
 
         Args:
             start: position to begin at, the samples seen before; normally a multiple of `global_batch`.
             rank_batch: samples of one Pair; global_batch // (rank_batch * world) Pairs are one step of this rank.
+            should_stop: asked while a Pair is waited for; StopRequested is raised where it says yes.
 
         Raises:
             UserError: the batch, the patch or the images do not fit each other; the message says what would.
@@ -99,7 +102,13 @@ class TrainStream:
             height,
             width,
         )
-        self._ring = Ring(batches, slot_bytes=batches.shape(0).slot_bytes(), workers=workers)
+        self._ring = Ring(
+            batches,
+            slot_bytes=batches.shape(0).slot_bytes(),
+            workers=workers,
+            who=f"rank {rank}",
+            should_stop=should_stop,
+        )
         self._pairs = (_pair(slot, bad) for slot, bad in self._ring)
 
     def __iter__(self) -> Iterator[Pair]:
@@ -127,6 +136,7 @@ def eval_stream(
     batch: int,
     workers: int,
     limit: int | None = None,
+    should_stop: Callable[[], bool] = signalled,
 ) -> Iterator[Pair]:
     """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size.
 
@@ -134,6 +144,7 @@ def eval_stream(
 
     Raises:
         BadSampleError: at a damaged sample, always.
+        StopRequested: `should_stop` said yes while a Pair was waited for.
     """
     count = len(index) if limit is None else min(limit, len(index))
     ids = np.arange(rank, count, world)
@@ -143,7 +154,14 @@ def eval_stream(
     if not number:
         return
     slot_bytes = max(batches.shape(each).slot_bytes() for each in range(number))
-    ring = Ring(batches, slot_bytes=slot_bytes, workers=min(workers, number), stop=number)
+    ring = Ring(
+        batches,
+        slot_bytes=slot_bytes,
+        workers=min(workers, number),
+        who=f"rank {rank}",
+        stop=number,
+        should_stop=should_stop,
+    )
     try:
         for slot, bad in ring:
             yield _pair(slot, bad)

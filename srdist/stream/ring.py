@@ -14,19 +14,22 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from srdist.machine.errors import UserError, WorkError
-from srdist.machine.stopping import STOP_SIGNALS
+from srdist.machine.stopping import STOP_SIGNALS, StopRequested
+from srdist.machine.waiting import signalled, wait_for
 from srdist.shards.reader import BadSample
 from srdist.stream.batch import Batches, Slot
 
@@ -46,13 +49,28 @@ class Ring:
     """Yields the slots of batches 0, 1, 2, ... (below `stop`, if given), each made by a worker process.
 
     Start it in the thread that lives as long as the stream: Linux ends the workers when that thread ends.
+
+    Args:
+        stop: number of batches, where they end.
+        who: waits for the batches, for the line that says so: "rank 3".
+        should_stop: asked twice a second while a batch is waited for.
     """
 
-    def __init__(self, batches: Batches, *, slot_bytes: int, workers: int, stop: int | None = None) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        *,
+        slot_bytes: int,
+        workers: int,
+        who: str,
+        stop: int | None = None,
+        should_stop: Callable[[], bool] = signalled,
+    ) -> None:
         if workers and "fork" not in multiprocessing.get_all_start_methods():
             raise UserError(f"data.workers: found {workers}, expected 0 on {sys.platform}, which cannot fork")
         self._batches = batches
         self._stop = stop
+        self._who, self._should_stop = who, should_stop
         # Anonymous shared memory, not /dev/shm: containers often limit that to 64 MB.
         slots = max(1, workers * DEPTH)
         memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
@@ -68,6 +86,7 @@ class Ring:
 
         Raises:
             WorkError: a worker died; a UserError or WorkError of a worker is passed on.
+            StopRequested: a stop was asked for while a batch was waited for.
             RuntimeError: a defect in our code, with the worker's traceback.
         """
         number = asked = 0
@@ -103,14 +122,21 @@ class Ring:
     def _receive(self, number: int) -> tuple[BadSample, ...]:
         process, pipe = self._workers[number % len(self._workers)]
         if not pipe.poll():
-            wait([pipe, process.sentinel])
+            wait_for(
+                lambda timeout_s: bool(wait([pipe, process.sentinel], timeout_s)),
+                waits=lambda: (
+                    f"{self._who} waits for batch {number} of data worker {number % len(self._workers)} "
+                    f"(process {process.pid}{_state_of(process.pid)})"
+                ),
+                should_stop=self._should_stop,
+            )
         if not pipe.poll():
             raise _death(process)
         try:
-            result: tuple[BadSample, ...] | UserError | str = pipe.recv()
+            result: tuple[BadSample, ...] | UserError | StopRequested | str = pipe.recv()
         except (EOFError, ConnectionResetError) as error:
             raise _death(process) from error
-        if isinstance(result, UserError):
+        if isinstance(result, UserError | StopRequested):
             raise result
         if isinstance(result, str):
             raise RuntimeError(f"in worker process {process.pid}:\n{result}")
@@ -145,7 +171,7 @@ def _work(
                 return
             try:
                 pipe.send(batches.make(number, _views(batches, number, slots)))
-            except UserError as error:
+            except (UserError, StopRequested) as error:
                 pipe.send(error)
             except (BrokenPipeError, ConnectionResetError):
                 return
@@ -175,12 +201,31 @@ def _stop(workers: list[Worker]) -> None:
             pipe.send(None)
         pipe.close()
     for process, _ in workers:
-        process.join(_STOP_S)
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGCONT)  # one that was stopped ends by itself as well
+    end = time.monotonic() + _STOP_S
+    for process, _ in workers:
+        process.join(max(0.0, end - time.monotonic()))
         if process.is_alive():
             process.kill()
             process.join()
         process.close()
     workers.clear()
+
+
+def _state_of(pid: int | None) -> str:
+    """Why a process may stand still, as far as Linux tells."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+    match state:
+        case "T" | "t":
+            return f", stopped by a signal or a debugger: `kill -CONT {pid}` lets it go on"
+        case "D":
+            return ", in a system call that does not return: a disk or network file system?"
+        case _:
+            return ""
 
 
 def _death(process: BaseProcess) -> WorkError:

@@ -287,4 +287,8 @@ class Trainer:
             workers=data.workers,
             start=self.state.counts.step * config.global_batch,
             on_bad_sample=data.on_bad_sample,
+            should_stop=self._should_stop,
         )
+
+    def _should_stop(self) -> bool:
+        return stopping.requested(self.run if ranks.is_main() else None) is not None

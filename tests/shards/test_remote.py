@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Timer
+from typing import NoReturn
 
+import fsspec
 import pytest
 import torch
 
+from srdist.machine import stopping, waiting
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.stopping import StopRequested
 from srdist.shards import remote
 from srdist.shards.reader import ShardIndex
 from srdist.shards.remote import Place
@@ -78,9 +85,9 @@ def test_a_file_is_fetched_once_for_all_who_ask(packed: Packed, monkeypatch: pyt
     fetches: list[str] = []
     fetch = remote._fetch
 
-    def counted(url: str, path: Path, sha256: str) -> None:
+    def counted(url: str, path: Path, sha256: str, given_up: Event) -> None:
         fetches.append(url)
-        fetch(url, path, sha256)
+        fetch(url, path, sha256, given_up)
 
     monkeypatch.setattr(remote, "_fetch", counted)
     with ThreadPoolExecutor(8) as pool:
@@ -124,3 +131,63 @@ def test_a_set_packed_anew_is_not_read_from_the_old_sets_cache(packed: Packed, c
 def test_a_url_without_a_set_is_one_line(url: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ShardIndex.open(url, "train")
+
+
+class SilentServer(fsspec.AbstractFileSystem):
+    """Takes every request and answers none, as a server behind a broken network does."""
+
+    protocol = "silent"
+
+    def open(self, *_: object, **__: object) -> NoReturn:
+        Event().wait()
+        raise AssertionError
+
+
+def test_a_stop_is_heard_while_a_server_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("silent", SilentServer, clobber=True)
+    monkeypatch.setattr(stopping, "_received", [])
+    Timer(0.3, lambda: stopping._received.append("SIGTERM")).start()
+    begin = time.monotonic()
+    with pytest.raises(StopRequested):
+        ShardIndex.open("silent://somewhere/set", "train")
+    assert time.monotonic() - begin < 2
+
+
+def test_a_stop_is_heard_between_two_tries(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "FIRST_WAIT_S", 60)
+    local = packed(20)
+    index = ShardIndex.open(f"file://{local.folder}", "train")
+    Path(local.shard_path(1)).unlink()
+    monkeypatch.setattr(stopping, "_received", [])
+    Timer(0.3, lambda: stopping._received.append("SIGUSR1")).start()
+    begin = time.monotonic()
+    with pytest.raises(StopRequested):
+        index.read(15)
+    assert time.monotonic() - begin < 2
+
+
+def test_one_that_waits_for_anothers_fetch_hears_a_stop_and_says_what_it_waits_for(
+    packed: Packed, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "SAID_AFTER_S", 0.2)
+    monkeypatch.setattr(waiting, "LOOK_UP_S", 0.1)
+    index = ShardIndex.open(f"file://{packed(20).folder}", "train")
+    (folder,) = cache.iterdir()
+    with (folder / ".train-00001.tar.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(stopping, "_received", [])
+        Timer(0.6, lambda: stopping._received.append("SIGTERM")).start()
+        with pytest.raises(StopRequested):
+            index.read(15)
+    assert f"waits for another that fetches {folder}/train-00001.tar" in capsys.readouterr().err
+
+
+def test_what_a_killed_process_had_half_fetched_is_removed_by_the_next(packed: Packed, cache: Path) -> None:
+    index = ShardIndex.open(f"file://{packed(20).folder}", "train")
+    (folder,) = cache.iterdir()
+    half, other = folder / ".train-00001.abc.tmp.tar", folder / ".train-00000.abc.tmp.tar"
+    for path in (half, other):
+        path.write_bytes(b"half a tar")
+    assert index.read(15)
+    assert not half.exists()
+    assert other.exists()  # perhaps in hand

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from srdist.machine import waiting
 from srdist.machine.errors import WorkError
+from srdist.machine.stopping import StopRequested
 from srdist.stream.ring import DEPTH
 from tests.conftest import ROOT, clean_environment
 from tests.packed_sets import Packed
@@ -92,6 +95,42 @@ def test_a_worker_that_stands_still_is_waited_for_and_one_killed_meanwhile_is_no
         with pytest.raises(WorkError, match="SIGKILL"):
             list(islice(pairs, DEPTH + 1))
         helper.wait()
+
+
+def test_a_stop_is_heard_while_a_worker_stands_still_and_no_process_stays(packed: Packed) -> None:
+    asked_at = time.monotonic() + 0.3
+    with train_stream(packed(50), workers=2, should_stop=lambda: time.monotonic() > asked_at) as stream:
+        pairs = iter(stream)
+        next(pairs)
+        for worker in psutil.Process().children():
+            worker.suspend()
+        with pytest.raises(StopRequested):
+            list(islice(pairs, 2 * DEPTH + 1))
+        assert time.monotonic() - asked_at < 2
+    # Those that stood still end like the others: nobody waits for them.
+    assert time.monotonic() - asked_at < 4
+    assert psutil.Process().children() == []
+
+
+def test_after_a_minute_it_is_said_which_worker_is_waited_for_and_why(
+    packed: Packed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "SAID_AFTER_S", 0.3)
+    monkeypatch.setattr(waiting, "LOOK_UP_S", 0.1)
+    with train_stream(packed(50), workers=1, rank=0, world=1) as stream:
+        pairs = iter(stream)
+        next(pairs)
+        (worker,) = psutil.Process().children()
+        worker.suspend()
+        helper = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -CONT {worker.pid}"])
+        list(islice(pairs, 3 * DEPTH))
+        helper.wait()
+    (line, *_) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        rf"srdist: warning: rank 0 waits for batch \d of data worker 0 \(process {worker.pid}, stopped by a signal "
+        rf"or a debugger: `kill -CONT {worker.pid}` lets it go on\) \(0 s so far\)",
+        line,
+    )
 
 
 def test_no_worker_outlives_a_parent_that_is_killed_with_9(packed: Packed) -> None:

@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -148,6 +149,22 @@ def test_a_run_whose_terminal_is_closed_saves_and_leaves(small_set: Path, tmp_pa
     assert alive == []
     marker = json.loads((launch.run / "STOPPED").read_text())
     assert marker == {"reason": "SIGHUP", "step": launch.final().trainer["state"]["step"]}
+
+
+def test_a_run_that_waits_for_a_stopped_data_worker_still_saves_and_ends_at_a_signal(
+    small_set: Path, tmp_path: Path
+) -> None:
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=100000",))
+    with launch.going() as process:
+        launch.wait_for_step(5, process)
+        (worker,) = psutil.Process(process.pid).children()
+        worker.suspend()
+        time.sleep(0.7)  # so that the run has used up what the worker had made
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
+    assert json.loads((launch.run / "STOPPED").read_text())["step"] == launch.final().trainer["state"]["step"]
+    assert processes_of(launch.run) == []
 
 
 @pytest.mark.slow
