@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_serializer, model_validator
 
 from srdist.images.kernels import Kernel
 from srdist.losses.config import LossConfig, LossSection
 from srdist.machine.errors import UserError
+from srdist.machine.redaction import redacted
 from srdist.networks.config import NetworkConfig, SRCNNConfig
 from srdist.settings.section import Section, problems
 from srdist.settings.yaml12 import parse_yaml, read_yaml
@@ -53,6 +54,11 @@ class DataConfig(Section):
     """fail: stop at a damaged sample; skip: give it weight 0, count and list it in bad_samples.jsonl."""
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 1e-3
     """With skip: share of damaged samples above which the run stops, 0 to 1."""
+
+    @field_serializer("shards")
+    def _without_credentials(self, shards: str) -> str:
+        # Whatever is saved, logged, shown or sent of a config comes from here.
+        return redacted(shards)
 
 
 class TrainConfig(Section):

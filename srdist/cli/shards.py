@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from srdist.machine.errors import WorkError
+from srdist.machine.redaction import redacted
 
 
 @click.command()
@@ -82,9 +83,7 @@ def verify(folder: str) -> None:
     report = verify_set(folder)
     for problem in report.problems:
         click.echo(problem)
-    looked_at = (
-        f"{folder}: {report.samples:,} samples in {report.shards} shards, manifest {report.manifest_id}"
-    )
+    looked_at = f"{redacted(folder)}: {report.samples:,} samples in {report.shards} shards, manifest {report.manifest_id}"
     if report.problems:
         raise WorkError(f"{looked_at}: {len(report.problems):,} problems")
     click.echo(f"{looked_at}: all right")
@@ -99,7 +98,7 @@ def info(folder: str) -> None:
 
     manifest = read_manifest(Place(folder))
     packed = "packed by srdist" if manifest.made_by == "pack" else "indexed, of another tool's tars"
-    click.echo(f"{folder}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
+    click.echo(f"{redacted(folder)}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
     click.echo(f"manifest {manifest.manifest_id}")
     for name, entry in manifest.splits.items():
         (low_h, high_h), (low_w, high_w) = entry.heights, entry.widths

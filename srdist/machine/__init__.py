@@ -1,6 +1,7 @@
 """What lies under the program: errors, whole files, signals, ranks, the device, claims on shared work.
 
 errors    a user's errors, in one line, and their exit codes
+redaction URLs without their credentials
 files     files appear whole or not at all
 stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 waiting   waits that hear a request to stop, and say who waits for what

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from srdist.machine.redaction import redacted
+
 
 class UserError(ValueError):
     """The call or an input is wrong: the message names the file or field, what was found and what was expected.
@@ -72,5 +74,5 @@ def system_error(error: OSError) -> str:
 
 def _fail(message: str, exit_code: int, *, by_every_rank: bool = False) -> None:
     if by_every_rank or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"srdist: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"srdist: {redacted(' '.join(message.split()))}", file=sys.stderr, flush=True)
     sys.exit(exit_code)

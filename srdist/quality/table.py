@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from srdist.images.kernels import Kernel
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.redaction import redacted
 from srdist.networks.weightfile import load_weights
 from srdist.quality.scores import (
     BATCH,
@@ -130,7 +131,7 @@ def _prepare(
     protocol = {
         "weights": weights,
         "trained_for_kernel": trained_for,
-        "hr": f"{hr}, split {split}" if split else hr,
+        "hr": f"{redacted(hr)}, split {split}" if split else hr,
         "lr": str(lr) if lr else f"made from HR by {made_by}, 8 bit",
         "kernel": made_by,
     }

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import netrc
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
+
+from srdist.machine.redaction import redacted
 
 Mode = Literal["online", "offline"]
 
@@ -112,16 +116,17 @@ class WandbRun:
             silent=True,
         )
         (run / "wandb").mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(
-            project=project,
-            name=run.name,
-            id=run_id,
-            resume="allow",
-            dir=str(run),
-            mode=mode,
-            config=facts,
-            settings=settings,
-        )
+        with _command_line_redacted():
+            self._run = wandb.init(
+                project=project,
+                name=run.name,
+                id=run_id,
+                resume="allow",
+                dir=str(run),
+                mode=mode,
+                config=facts,
+                settings=settings,
+            )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -145,6 +150,17 @@ class WandbRun:
         self.say(
             f"W&B failed ({_short(error)}): going on without it; everything is in metrics.jsonl and samples/"
         )
+
+
+@contextmanager
+def _command_line_redacted() -> Iterator[None]:
+    # W&B records it, and `--set data.shards=URL` may hold credentials.
+    command_line = sys.argv
+    sys.argv = [redacted(part) for part in command_line]
+    try:
+        yield
+    finally:
+        sys.argv = command_line
 
 
 def wanted_mode(setting: str) -> Mode | None:

@@ -70,7 +70,7 @@ class ShardIndex:
     def __init__(self, place: Place, split: str, manifest: Manifest) -> None:
         """Use `ShardIndex.open`."""
         self.place = place
-        self.folder = place.name
+        self.folder = place.shown
         self.split = split
         self.manifest_id = manifest.manifest_id
         self.entry = manifest.splits[split]
@@ -88,11 +88,11 @@ class ShardIndex:
         manifest = read_manifest(place)
         if split not in manifest.splits:
             held = ", ".join(f"{name} ({entry.samples})" for name, entry in manifest.splits.items())
-            raise UserError(f"{folder}: no split {split!r}: the set has {held or 'no samples'}")
+            raise UserError(f"{place.shown}: no split {split!r}: the set has {held or 'no samples'}")
         return cls(place.of_manifest(manifest.manifest_id), split, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.folder, self.split, self.manifest_id)
+        return _reopen, (self.place.name, self.split, self.manifest_id)
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -214,20 +214,20 @@ def read_manifest(place: Place) -> Manifest:
     """The manifest of a set; where there is none, a UserError that says what to type."""
     data = place.read(MANIFEST)
     if data is None:
-        raise UserError(_not_packed(place.name))
+        raise UserError(_not_packed(place.shown))
     return parse_manifest(data, source=place.path_of(MANIFEST))
 
 
 def _reopen(folder: str, split: str, manifest_id: str) -> ShardIndex:
     index = ShardIndex.open(folder, split)
     if index.manifest_id != manifest_id:
-        raise WorkError(f"{folder}: the set was packed anew while it was in use")
+        raise WorkError(f"{index.folder}: the set was packed anew while it was in use")
     return index
 
 
 def _map_index(place: Place, entry: SplitEntry) -> np.ndarray[Any, np.dtype[Any]]:
     shown = place.path_of(entry.index.file)
-    advice = f"`srdist shards index {place.name}` makes it anew"
+    advice = f"`srdist shards index {place.shown}` makes it anew"
     path = place.local(entry.index.file, sha256=entry.index.sha256)
     try:
         size = path.stat().st_size

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.files import named_in_errors, whole_file
+from srdist.machine.redaction import HIDDEN, redacted
 from srdist.machine.waiting import wait_for
 
 T = TypeVar("T")
@@ -52,14 +53,27 @@ class Place:
         home = os.environ.get("SRDIST_CACHE") or Path.home() / ".cache" / "srdist"
         return Place(self.name, Path(home) / manifest_id)
 
+    @property
+    def shown(self) -> str:
+        """Where the set lies, for messages: without credentials."""
+        return redacted(self.name)
+
     def path_of(self, file: str) -> str:
         """A file of the set, for messages."""
-        return f"{self.name.rstrip('/')}/{file}"
+        return redacted(self._url_of(file))
+
+    def _url_of(self, file: str) -> str:
+        folder, mark, query = self.name.partition("?") if self.remote else (self.name, "", "")
+        return f"{folder.rstrip('/')}/{file}{mark}{query}"
 
     def read(self, file: str) -> bytes | None:
         """A small file's bytes, fresh; None where there is no such file."""
         if self.remote:
-            return _waited_for(self.path_of(file), lambda url, _: _read_remote(url))
+            if HIDDEN in self.name:
+                raise UserError(
+                    f"{self.name}: {HIDDEN} stands for credentials, which are never saved: give the whole URL again"
+                )
+            return _waited_for(self._url_of(file), lambda url, _: _read_remote(url))
         try:
             return (Path(self.name) / file).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -80,7 +94,7 @@ class Place:
             if not path.exists():
                 for left_behind in path.parent.glob(f".{escape(path.stem)}.*.tmp{escape(path.suffix)}"):
                     left_behind.unlink()  # by one that was killed: who fetches holds the lock
-                _waited_for(self.path_of(file), lambda url, given_up: _fetch(url, path, sha256, given_up))
+                _waited_for(self._url_of(file), lambda url, given_up: _fetch(url, path, sha256, given_up))
                 _trim(self.cache, newest=path)
         return path
 
@@ -188,7 +202,7 @@ def _waited_for(url: str, attempt: Callable[[str, Event], T]) -> T:
     try:
         wait_for(
             lambda timeout_s: bool(wait([result], timeout_s).done),
-            waits=lambda: f"process {os.getpid()} waits for {url}",
+            waits=lambda: f"process {os.getpid()} waits for {redacted(url)}",
         )
     finally:
         given_up.set()
@@ -200,9 +214,9 @@ def _retried(url: str, attempt: Callable[[str, Event], T], given_up: Event) -> T
         try:
             return attempt(url, given_up)
         except (ImportError, ValueError) as error:
-            raise UserError(f"{url}: fsspec cannot open it: {error}") from error
+            raise UserError(redacted(f"{url}: fsspec cannot open it: {error}")) from error
         except Exception as error:  # each fsspec backend raises errors of its own library
             if tried == TRIES or given_up.is_set():
-                raise WorkError(f"{url}: could not be read in {tried} tries: {error!r}") from error
+                raise WorkError(redacted(f"{url}: could not be read in {tried} tries: {error!r}")) from error
             given_up.wait(FIRST_WAIT_S * 2 ** (tried - 1))
     raise AssertionError("unreachable")
