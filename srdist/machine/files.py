@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import tempfile
@@ -71,7 +73,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@functools.cache
 def _umask() -> int:
-    mask = os.umask(0)
+    """Read once, and without setting it where the system tells: it is the process's, and other threads make files."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
