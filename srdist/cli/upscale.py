@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from srdist.images.photo import WRITABLE, OutputFormat
-from srdist.machine.claims import living, process_began, share_of
+from srdist.machine.claims import share_of
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
+from srdist.machine.liveness import living, process_began
 from srdist.machine.ranks import is_main
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
@@ -96,9 +97,9 @@ def status(destination: Path) -> int:
     if not source.exists():
         raise UserError(f"{source}: the SRC of {destination} is not there any more")
     plan = Plan(Inputs(source, output_format=job.format), cache=state / "plans", scratch=state)
-    tally = Tally(
-        plan, Receipts(state / "receipts"), settings=job.settings, destination=destination, since=0.0
-    )
+    receipts = Receipts(state / "receipts")
+    tally = Tally(plan, receipts, settings=job.settings, destination=destination, run=0)
+    tally.look()
     remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
     failed = len(list(tally.failures()))
     workers = living(state)

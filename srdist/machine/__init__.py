@@ -8,5 +8,6 @@ waiting   waits that hear a request to stop, and say who waits for what
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
 watchdog  says who waits for what, where nothing moves
+liveness  which processes live, here and on other machines
 claims    work shared by processes that never talk: claims, leases, logs
 """

@@ -5,11 +5,13 @@ Everything lies in one folder that all processes see (`DST/.srdist`), and nothin
     workers/NAME/     one live process: `alive`, touched every few seconds, and its temporary files
     claims/UNIT.0     who works on a unit; UNIT.1 is whoever took it over when that process had died, and so on
     receipts/NAME.jsonl   what a process has done, only ever appended to (receipts.py)
+    runs/N                which process began the Nth run, and what for
 
 A receipt is written after its output has its name. So the receipts alone say what is done; claims only keep living
 processes from doing the same. A process is dead when the machine knows it no more (where it is this one), or when
-`alive` is older than LEASE_S by the clock of the file system. A process that slept through its lease and wakes up repeats work that another
-did: the outputs are the same bytes and appear whole, so nothing is harmed.
+`alive` is older than LEASE_S by the clock of the file system. A process that slept through its lease and wakes up repeats
+work that another did: the outputs are the same bytes and appear whole, so nothing is harmed. Where a newcomer has
+removed its temporary files it makes its folder anew (`births`).
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-LEASE_S = 60.0
-"""A process that has not touched its `alive` file for so long is taken for dead."""
+from srdist.machine.files import sync
+from srdist.machine.liveness import LEASE_S, lives, whereabouts
+
 HEARTBEAT_S = 5.0
 """Time between touches."""
 
@@ -38,29 +40,44 @@ class Worker:
     A context manager: on leaving, the claims and the temporary files are removed; the receipts stay.
     """
 
-    def __init__(self, folder: Path, *, lease_s: float = LEASE_S, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, folder: Path, *, purpose: str = "", lease_s: float = LEASE_S, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        """Nothing is written before entering.
+
+        Args:
+            purpose: what this process is here for, if it begins a run: told to those that join it (`run_purpose`).
+        """
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.folder = folder
         self.lease_s = lease_s
         self.heartbeat_s = heartbeat_s
         self.scratch = folder / "workers" / self.name
+        """Folder of this process's temporary files."""
+        self.births = 0
+        """How often its scratch folder was made: more than once where it slept, and others took it for dead."""
+        self.run = 0
+        """Number of the run that this process belongs to: processes that live at the same time are of one run."""
+        self.run_purpose = purpose
+        """Of the process that began the run."""
+        self._purpose = purpose
         self._alive = self.scratch / "alive"
         self._held: dict[str, int] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._birth = threading.Lock()
 
     def __enter__(self) -> Worker:
-        for name in ("workers", "claims", "receipts"):
+        for name in ("workers", "claims", "receipts", "runs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        # Renamed into place with its `alive` file in it: a folder without one is a dead process's.
-        unborn = self.scratch.with_name(f".{self.name}")
-        unborn.mkdir()
-        (unborn / self._alive.name).write_text(json.dumps(_whereabouts()))
-        unborn.rename(self.scratch)
+        self._be_born()
         self._log = (self.folder / "receipts" / f"{self.name}.jsonl").open("ab", buffering=0)
+        for folder in (self.folder / "receipts", self.folder, self.folder.parent):
+            sync(folder)  # a log that is synced is of use only where its name is on the disk too
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()
         self._bury()
+        self._join_run()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,10 +91,25 @@ class Worker:
             log.unlink()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def record(self, line: bytes) -> None:
-        """Append a receipt, a line with its end (from any thread)."""
+    def record(self, lines: bytes) -> None:
+        """Append receipts, lines with their ends (from any thread)."""
         with self._lock:
-            self._log.write(line)
+            self._log.write(lines)
+
+    def sync(self) -> None:
+        """Return when what was recorded before is on the disk."""
+        os.fsync(self._log.fileno())
+
+    def revive(self) -> None:
+        """Make the scratch folder anew where others have removed it, taking this process for dead (from any thread)."""
+        with self._birth:
+            if not self._alive.exists():
+                self._be_born()
+
+    def was_buried(self, *, since: int) -> bool:
+        """Whether others have removed the scratch folder since `births` had this value; it is there again afterwards."""
+        self.revive()
+        return self.births != since
 
     def claim(self, unit: str) -> bool:
         """Try to become the one process that works on `unit`; takes it over from a dead one."""
@@ -100,7 +132,7 @@ class Worker:
 
     def release(self, unit: str) -> None:
         """Give a unit back; what was recorded before is on the disk first."""
-        os.fsync(self._log.fileno())
+        self.sync()
         generation = self._held.pop(unit)
         if not self._claim_file(
             unit, generation + 1
@@ -130,20 +162,81 @@ class Worker:
         except FileNotFoundError:
             return True  # just released: whoever looks again will see
 
+    def run_age_s(self) -> float:
+        """Seconds since this process's run began."""
+        return max(self._now() - (self.folder / "runs" / str(self.run)).stat().st_mtime, 0.0)
+
+    def _be_born(self) -> None:
+        # Renamed into place with its `alive` file in it: a folder without one is a dead process's.
+        unborn = self.scratch.with_name(f".{self.name}")
+        shutil.rmtree(unborn, ignore_errors=True)
+        unborn.mkdir()
+        (unborn / "run").write_text(str(self.run))
+        (unborn / self._alive.name).write_text(json.dumps(whereabouts()))
+        shutil.rmtree(self.scratch, ignore_errors=True)  # half removed
+        unborn.rename(self.scratch)
+        self.births += 1
+
+    def _join_run(self) -> None:
+        """Become one of the run whose processes live, or begin the next one."""
+        runs = self.folder / "runs"
+        while True:
+            number = max((int(path.name) for path in runs.iterdir() if path.name.isdigit()), default=0)
+            if number and self._is_live_run(number):
+                break
+            try:
+                descriptor = os.open(runs / str(number + 1), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:  # begun by another just now
+                continue
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"founder": self.name, "purpose": self._purpose}, file)
+            number += 1
+            break
+        self.run, self.run_purpose = number, self._run_file(number).get("purpose", "")
+        (self.scratch / "run").write_text(str(number))
+        for path in runs.iterdir():
+            if path.name.isdigit() and int(path.name) < number:
+                path.unlink(missing_ok=True)
+
+    def _is_live_run(self, number: int) -> bool:
+        if self._lives(str(self._run_file(number).get("founder"))):
+            return True
+        others = [path for path in (self.folder / "workers").glob("[!.]*") if path.name != self.name]
+        return any(_number_in(path / "run") == number and self._lives(path.name) for path in others)
+
+    def _run_file(self, number: int) -> dict[str, str]:
+        path = self.folder / "runs" / str(number)
+        while True:
+            try:
+                known = json.loads(path.read_bytes() or b"null")
+                if known is None and self._now() - path.stat().st_mtime < HEARTBEAT_S:
+                    time.sleep(0.05)  # made a moment ago: its process is about to write
+                    continue
+            except (FileNotFoundError, ValueError):
+                known = None
+            return known if isinstance(known, dict) else {}
+
     def _lives(self, name: str) -> bool:
         return lives(self.folder / "workers" / name, now=self._now(), lease_s=self.lease_s)
 
     def _now(self) -> float:
         """The file system's time: clocks of machines differ, and leases are compared by its stamps."""
-        os.utime(self._alive)
-        return self._alive.stat().st_mtime
+        try:
+            os.utime(self._alive)
+        except FileNotFoundError:
+            self.revive()
+        with self._alive.open("rb") as file:
+            return os.fstat(file.fileno()).st_mtime
 
     def _beat(self) -> None:
         while not self._stop.wait(self.heartbeat_s):
-            os.utime(self._alive)
+            try:
+                self._now()
+            except OSError:
+                continue  # a share that does not answer now may do so at the next beat
 
     def _bury(self) -> None:
-        """Remove what dead processes have left: their temporary files and their empty logs."""
+        """Remove what dead processes have left: their temporary files."""
         for path in (self.folder / "workers").iterdir():
             if path.name.startswith("."):
                 try:
@@ -156,59 +249,11 @@ class Worker:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def living(folder: Path) -> list[str]:
-    """Names of the processes at work in a folder, for one who only looks: by this machine's clock."""
-    workers = folder / "workers"
-    now = time.time()
-    return sorted(path.name for path in workers.glob("[!.]*") if lives(path, now=now))
-
-
-def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
-    """Whether the process of this `workers/NAME` folder lives, at file system time `now`."""
+def _number_in(path: Path) -> int:
     try:
-        where = json.loads((worker / "alive").read_bytes() or b"{}")
-        age = now - (worker / "alive").stat().st_mtime
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except ValueError:
-        return True  # being written
-    here = _whereabouts()
-    same_machine = all(where.get(key) == here[key] for key in ("boot", "pid_namespace"))
-    if same_machine and _start_time(where["pid"]) != where["start_time"]:
-        return False
-    return bool(age < lease_s)  # on this machine too: a stopped process must not hold up the others
-
-
-def _whereabouts() -> dict[str, Any]:
-    """Which process on which machine: a pid alone may be another's in a container, or a later process's."""
-    pid = os.getpid()
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    return {
-        "host": socket.gethostname(),
-        "boot": boot.read_text().strip() if boot.exists() else "",
-        "pid_namespace": str(namespace.readlink()) if namespace.exists() else uuid.uuid4().hex,
-        "pid": pid,
-        "start_time": _start_time(pid),
-    }
-
-
-def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process, None where there is none (proc(5), field 22 of stat)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def process_began() -> float:
-    """When this process started, in seconds since 1970; ranks of one launch start together, whatever they load first."""
-    ticks = _start_time(os.getpid())
-    if ticks is None:
-        return time.time()
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def share_of(environment: Mapping[str, str], *, shard: tuple[int, int] | None = None) -> float:

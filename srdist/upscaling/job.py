@@ -19,6 +19,7 @@ from srdist.images.photo import WRITABLE, probe_size
 from srdist.machine.claims import Worker
 from srdist.machine.errors import UserError
 from srdist.machine.files import whole_file
+from srdist.machine.liveness import living
 from srdist.networks.enlarger import Enlarger
 from srdist.upscaling.imagefile import load, stores
 from srdist.upscaling.jobstate import Job, Tally, UpscaleReport, write_job, write_summary
@@ -83,25 +84,36 @@ def upscale_tree(
         show: called twice a second or so with the state of the whole job.
         show_planning: called before that, every so often (see Plan).
         tell: called with a line where nothing moves for a minute: who waits for what.
-        began: when the job began, in seconds since 1970, for its rates; None = now.
+        began: when this process began, in seconds since 1970, for the job's rates; None = now.
     """
     refuse_overlap(source, destination)
     inputs = Inputs(source, output_format=output.format)
     state = destination / STATE
     began = time.time() if began is None else began
-    with Worker(state) as worker:
+    settings = hashlib.sha256(
+        json.dumps([PIXELS_VERSION, weights_digest, output.format, output.quality]).encode()
+    ).hexdigest()[:16]
+    with Worker(state, purpose=settings) as worker:
+        if worker.run_purpose not in ("", settings):
+            others = ", ".join(name for name in living(state) if name != worker.name)
+            raise UserError(
+                f"{destination}: a job with other weights or output options is at work in it ({others}): "
+                "wait for its end, or choose another folder"
+            )
         plan = Plan(inputs, cache=state / "plans", scratch=worker.scratch, show=show_planning)
-        settings = hashlib.sha256(
-            json.dumps([PIXELS_VERSION, weights_digest, output.format, output.quality]).encode()
-        ).hexdigest()[:16]
         write_job(state, Job(str(source.resolve()), output.format, settings), worker)
         tally = Tally(
-            plan, Receipts(state / "receipts"), settings=settings, destination=destination, since=began
+            plan,
+            Receipts(state / "receipts"),
+            settings=settings,
+            destination=destination,
+            run=worker.run,
         )
         maker = Maker(inputs.folder, destination, tally, worker, output)
-        units = Units(tally, worker, share=share)
+        units = Units(maker, share=share)
         Pipeline(maker, units, enlarger=enlarger, threads=threads).run(show, tell=tell)
-        report = tally.report(seconds=time.time() - began)
+        report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))
+        worker.revive()
         write_summary(destination, report, tally, worker, source=source)
     return report
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from srdist import __version__
 from srdist.images.photo import OutputFormat
 from srdist.machine.claims import Worker
-from srdist.machine.errors import UserError
+from srdist.machine.errors import UserError, WorkError
 from srdist.machine.files import whole_file
 from srdist.upscaling.plan import Item, Plan
-from srdist.upscaling.receipts import Receipt, Receipts
+from srdist.upscaling.receipts import Receipt, Receipts, same_log
+
+LOOKED_AT_A_TIME = 256
+"""Outputs that a thread looks for in one go."""
+LOOKING_THREADS = 8
+"""They wait for the file system, not for a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,69 +62,128 @@ def read_job(state: Path) -> Job:
     """The job that was last begun in this state folder; a UserError where there is none."""
     try:
         return Job(**json.loads((state / "job.json").read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{state.parent}: no upscale job has been begun here") from error
 
 
 class Tally:
     """Which images are done, failed or open, by the receipts of all processes."""
 
-    OPEN, DONE, FAILED = 0, 1, 2
+    OPEN, DONE, FAILED, UNSEEN = 0, 1, 2, 3
+    """UNSEEN: done by its receipt, and nobody has looked whether the output is still there (see `look`)."""
+    _OURS, _COUNTED, _NOTED, _MADE_HERE = 1, 2, 4, 8
 
-    def __init__(
-        self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, since: float
-    ) -> None:
-        """Read all receipts, and look for the outputs that they speak of.
+    def __init__(self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, run: int) -> None:
+        """Read all receipts.
 
         Args:
-            since: when this job began, in seconds since 1970: what failed before is tried again.
+            run: number of this process's run (claims.Worker): what failed in an earlier one is tried again.
         """
-        self.plan = plan
-        self.settings = settings
-        self.since = since
+        self.plan, self.settings, self.destination, self.run = plan, settings, destination, run
         self.state = bytearray(len(plan))
-        self.with_notes = 0
         self.computed = 0
         self.computed_pixels = 0
         self.total_pixels = sum(plan.pixels)
         self._receipts = receipts
-        self._place = array("q", bytes(8 * len(plan)))  # of the last receipt; 0 = none
-        self._time = array("d", bytes(8 * len(plan)))  # which it was written at
-        for _ in self._new():
-            pass  # of several receipts of an image the last one counts, whichever log is read first
-        for i, place in enumerate(self._place):
-            receipt = receipts.at(place) if place else None
-            if receipt and (receipt.status != "done" or is_there(destination, receipt)):
-                self._take(i, receipt)
+        self._flags = bytearray(len(plan))
+        # Of the last receipt: its place (0: there is none), turn and time; of an output that was said to be done, the length.
+        self._place = array("q", bytes(8 * len(plan)))
+        self._turn = array("i", bytes(4 * len(plan)))
+        self._time = array("d", bytes(8 * len(plan)))
+        self._bytes = array("q", bytes(8 * len(plan)))
+        self._other_outputs: set[int] = (
+            set()
+        )  # hashes of what was made of images, or under names, that are not in the plan
+        for i, receipt in self._new():
+            self.state[i] = self.OPEN  # of several receipts of an image the last one counts
+            self._take(i, receipt, done=self.UNSEEN)
         still_open = (i for i, state in enumerate(self.state) if state == self.OPEN)
         self.open_pixels_at_start = self.computed_pixels + sum(plan.pixels[i] for i in still_open)
 
     def refresh(self) -> None:
         """Take in what all processes have recorded since."""
         for i, receipt in self._new():
-            self._take(i, receipt)
+            self._take(i, receipt, done=self.DONE)
+
+    def unseen(self) -> Iterator[list[int]]:
+        """All that is UNSEEN, in portions to look at."""
+        for first in range(0, len(self.plan), LOOKED_AT_A_TIME):
+            some = range(first, min(first + LOOKED_AT_A_TIME, len(self.plan)))
+            if portion := [i for i in some if self.state[i] == self.UNSEEN]:
+                yield portion
+
+    def missing(self, portion: list[int]) -> list[int]:
+        """Those of a portion whose output is not there as its receipt says (from any thread)."""
+        outputs = self.plan.inputs.output
+        return [i for i in portion if _length(self.destination / outputs(i)) != self._bytes[i]]
+
+    def saw(self, portion: list[int], missing: list[int]) -> None:
+        """Take in what a look at a portion has shown."""
+        for i in portion:
+            if self.state[i] == self.UNSEEN:  # else somebody has recorded something since
+                self.state[i] = self.OPEN if i in missing else self.DONE
+
+    def look(self) -> None:
+        """Look for all outputs that are said to be done, before anything else is done."""
+        with ThreadPoolExecutor(LOOKING_THREADS) as pool:
+            portions = list(self.unseen())
+            for portion, missing in zip(portions, pool.map(self.missing, portions), strict=True):
+                self.saw(portion, missing)
 
     def receipt(self, item: Item) -> Receipt | None:
         """The last word on an image (from any thread)."""
         place = self._place[item.index]
         return self._receipts.at(place) if place else None
 
+    def turn(self, item: Item) -> int:
+        """Of the next receipt of an image: greater than in those that were read."""
+        return self._turn[item.index] + 1
+
+    def is_ours(self, item: Item) -> bool:
+        """Whether a receipt says that srdist has made this image's output, or was about to: whatever came after."""
+        return bool(self._flags[item.index] & self._OURS) or hash(item.output) in self._other_outputs
+
+    def settled_here(self, item: Item) -> None:
+        """This process has recorded what became of an image.
+
+        Raises:
+            WorkError: for the second time, because what it records does not come back.
+        """
+        if self._flags[item.index] & self._MADE_HERE and self.state[item.index] == self.OPEN:
+            raise WorkError(f"{self._receipts.folder}: what was recorded of {item.path} cannot be read back")
+        self._flags[item.index] |= self._MADE_HERE
+
     def _new(self) -> Iterator[tuple[int, Receipt]]:
+        """The receipts that are the last ones of their images by now."""
         for place, receipt in self._receipts.refresh():
             i = self.plan.inputs.paths.find(receipt.path)
-            if i is not None and receipt.time >= self._time[i]:
-                self._place[i], self._time[i] = place, receipt.time
+            wrote = receipt.status != "failed"
+            if i is None or receipt.output != self.plan.inputs.output(i):
+                if wrote:
+                    self._other_outputs.add(hash(receipt.output))
+            elif wrote:
+                self._flags[i] |= self._OURS
+            if i is None:
+                continue
+            turn, time = self._turn[i], self._time[i]
+            # In one log the later one; of different logs the one whose writer had read the other's. Clocks decide only
+            # between processes of which one had slept, and among receipts older than turns.
+            later = same_log(place, self._place[i]) if turn == receipt.turn else receipt.turn > turn
+            if later or (turn == receipt.turn and receipt.time >= time):
+                self._place[i], self._turn[i], self._time[i] = place, receipt.turn, receipt.time
                 yield i, receipt
 
-    def _take(self, i: int, receipt: Receipt) -> None:
+    def _take(self, i: int, receipt: Receipt, *, done: int) -> None:
+        flags = self._flags[i]
         if self._proves(receipt, self.plan.item(i)):
-            if self.state[i] != self.DONE and receipt.time >= self.since:
+            if receipt.run >= self.run and not flags & self._COUNTED:
                 self.computed += 1
                 self.computed_pixels += receipt.pixels
-            if self.state[i] != self.DONE:
-                self.with_notes += bool(receipt.notes)
-            self.state[i] = self.DONE
-        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.time >= self.since:
+                flags |= self._COUNTED
+            self._flags[i] = flags | self._NOTED if receipt.notes else flags & ~self._NOTED
+            self._bytes[i] = receipt.output_bytes
+            self.state[i] = done
+        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.run >= self.run:
             self.state[i] = self.FAILED
 
     def count(self, state: int) -> int:
@@ -152,17 +217,24 @@ class Tally:
             computed=self.computed,
             megapixels=self.computed_pixels / 1e6,
             seconds=seconds,
-            notes=self.with_notes,
+            notes=sum(
+                state == self.DONE and bool(flags & self._NOTED)
+                for state, flags in zip(self.state, self._flags, strict=True)
+            ),
             links_not_followed=self.plan.inputs.links_not_followed,
         )
 
 
 def is_there(destination: Path, receipt: Receipt) -> bool:
     """Whether the output that a receipt speaks of is there, as long as it says."""
+    return _length(destination / receipt.output) == receipt.output_bytes
+
+
+def _length(path: Path) -> int | None:
     try:
-        return (destination / receipt.output).stat().st_size == receipt.output_bytes
-    except OSError:
-        return False
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
 
 
 def write_summary(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,7 @@ from srdist.images.photo import OutputFormat
 from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
 from srdist.upscaling.imagefile import Loaded, Store, load
-from srdist.upscaling.jobstate import Tally, is_there
+from srdist.upscaling.jobstate import LOOKING_THREADS, Tally, is_there
 from srdist.upscaling.plan import Item
 from srdist.upscaling.receipts import Receipt
 
@@ -37,6 +38,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """An image that this process is to make."""
+
+    item: Item
+    known: Receipt | None
+    """Of its output as it is there, if that holds for an input of the same content; None where that is not so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Maker:
     """Reads inputs and writes outputs of one job."""
 
@@ -47,14 +57,34 @@ class Maker:
     worker: Worker
     output: Output
 
-    def read(self, item: Item, *, output_pixels: int) -> Loaded | None:
+    def begin(self, items: list[Item]) -> list[Begun]:
+        """Take on the open images of a unit whose receipts have just been read; those that are to be made.
+
+        That their outputs are about to be written is on the disk when this returns, once for all: an output without a
+        receipt, after a power cut, would count as a foreign file. Foreign files are told as failures here.
+        """
+        foreign = self._foreign(items)
+        begun: list[Begun] = []
+        receipts: list[Receipt] = []
+        for item in items:
+            known = self.tally.receipt(item)
+            if item.index in foreign:
+                self.tally.settled_here(item)
+                target = self.destination / item.output
+                reason = f"{target}: exists and was not made by srdist; --overwrite replaces it"
+                receipts.append(replace(self._receipt(item), status="failed", reason=reason))
+            elif known and self._may_be_good(known, item):
+                begun.append(Begun(item, known))
+            else:
+                receipts.append(self._receipt(item))
+                begun.append(Begun(item, None))
+        self._record(*receipts)
+        self.worker.sync()
+        return begun
+
+    def read(self, image: Begun, *, output_pixels: int) -> Loaded | None:
         """Load one input; None where there is nothing more to do: it has failed, or only its date is new."""
-        known = self.tally.receipt(item)
-        ours = known is not None and known.output == item.output and known.status in ("done", "begun")
-        target = self.destination / item.output
-        if not ours and not self.output.overwrite and target.exists():
-            self.fail(item, f"{target}: exists and was not made by srdist; --overwrite replaces it")
-            return None
+        item, known = image.item, image.known
         try:
             loaded = load(self.source / item.path, output_pixels=output_pixels)
         except OSError as error:
@@ -63,48 +93,71 @@ class Maker:
         except UnreadableImageError as error:
             self.fail(item, str(error))
             return None
-        if known and known.input_sha256 == loaded.sha256 and self._still_good(known, item):
-            self._record(replace(known, input_mtime_ns=item.mtime_ns))
+        if known and known.input_sha256 == loaded.sha256:
+            turn = self.tally.turn(item)
+            self._record(replace(known, input_mtime_ns=item.mtime_ns, turn=turn))
+            self.tally.settled_here(item)
             return None
         return loaded
 
-    def write(self, item: Item, loaded: Loaded, store: Store, *, began: float) -> None:
-        """Encode and write one output.
+    def write(self, image: Begun, loaded: Loaded, store: Store, *, began: float, births: int) -> bool:
+        """Encode and write one output; False where others have taken this process for dead, and it is left to them.
 
         Args:
             began: when its input began to be read, by time.monotonic().
+            births: of the worker at that time.
         """
+        item = image.item
         target = self.destination / item.output
         suffix = PurePosixPath(item.output).suffix.lower()
-        begun = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
+        if image.known:
+            self._record(self._receipt(item))
+            self.worker.sync()
         try:
-            self._record(begun)
             with whole_file(target, scratch=self.worker.scratch) as temporary:
                 notes = store(temporary, suffix=suffix, quality=self.output.quality)
                 size = temporary.stat().st_size
         except OSError as error:
+            if self.worker.was_buried(since=births):
+                return False
             if error.errno in _FATAL:
                 raise
             self.fail(item, f"{target}: cannot be written: {error.strerror or error}")
-            return
+            return True
         except ValueError as error:
             self.fail(item, str(error))
-            return
+            return True
+        done = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
         seconds = round(time.monotonic() - began, 3)
-        self._record(replace(begun, status="done", output_bytes=size, seconds=seconds, notes=notes))
+        self._record(replace(done, status="done", output_bytes=size, seconds=seconds, notes=notes))
+        self.tally.settled_here(item)
+        return True
 
     def fail(self, item: Item, reason: str) -> None:
         """Record that no output is made of this image."""
         self._record(replace(self._receipt(item), status="failed", reason=reason))
+        self.tally.settled_here(item)
 
-    def _record(self, receipt: Receipt) -> None:
-        self.worker.record(receipt.line())
+    def _record(self, *receipts: Receipt) -> None:
+        self.worker.record(b"".join(receipt.line() for receipt in receipts))
 
-    def _still_good(self, known: Receipt, item: Item) -> bool:
+    def _foreign(self, items: list[Item]) -> set[int]:
+        """Positions of those whose output is there, and no receipt says that it is ours."""
+        others = [item for item in items if not self.output.overwrite and not self.tally.is_ours(item)]
+        if not others:
+            return set()
+        # In threads: on a shared folder each look is a question to a server.
+        with ThreadPoolExecutor(LOOKING_THREADS) as pool:
+            there = pool.map(lambda item: (self.destination / item.output).exists(), others)
+            return {item.index for item, exists in zip(others, there, strict=True) if exists}
+
+    def _may_be_good(self, known: Receipt, item: Item) -> bool:
+        """Whether the output need not be made again if the input, of another date, has the same content."""
         return (
             known.status == "done"
             and known.settings == self.tally.settings
             and known.output == item.output
+            and known.input_bytes == item.size
             and is_there(self.destination, known)
         )
 
@@ -118,4 +171,6 @@ class Maker:
             input_mtime_ns=item.mtime_ns,
             input_sha256=input_sha256,
             pixels=pixels,
+            turn=self.tally.turn(item),
+            run=self.worker.run,
         )

@@ -14,7 +14,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -25,10 +25,9 @@ from srdist.images.decode import UnreadableImageError
 from srdist.machine.watchdog import Watchdog
 from srdist.networks.enlarger import Enlarger
 from srdist.upscaling.imagefile import Loaded, Store, in_strips, kind, stores
-from srdist.upscaling.jobstate import Tally
+from srdist.upscaling.jobstate import LOOKING_THREADS, Tally
 from srdist.upscaling.maker import Maker
-from srdist.upscaling.plan import Item
-from srdist.upscaling.units import Units
+from srdist.upscaling.units import Assigned, Units
 
 IN_FLIGHT_PIXELS = 1 << 25
 """Output pixels that a process holds decoded or waiting to be written, at most (the last one may go beyond)."""
@@ -48,10 +47,11 @@ Stage = Literal["is read", "waits for the network", "is with the network", "is w
 class _Task:
     """An image on its way through this process."""
 
-    unit: int
-    item: Item
+    assigned: Assigned
     held: int
     """Output pixels that it is taken to hold in memory, by its header."""
+    births: int
+    """Of the worker when it began."""
     began: float
     stage: Stage = "is read"
 
@@ -77,6 +77,9 @@ class Pipeline:
         # One more where images go one by one, so that no lane is idle while this thread is busy. Where they are batched,
         # what is read while the lane is busy makes the next batch.
         self._submitted = self.lanes + (enlarger.batch == 1)
+        self._unseen = self.tally.unseen()
+        self._looking: dict[Future[list[int]], list[int]] = {}
+        self._lookers = ThreadPoolExecutor(LOOKING_THREADS)
         self._readers = ThreadPoolExecutor(threads)
         self._networks = ThreadPoolExecutor(self.lanes)
         self._writers = ThreadPoolExecutor(threads)
@@ -101,6 +104,7 @@ class Pipeline:
     def _until_nothing_is_open(self, show: Callable[[Tally], None]) -> None:
         shown = float("-inf")
         while True:
+            self._look()
             self._read_ahead()
             self._feed_network()
             # No image is lost: of each claimed unit one is on its way, and for whatever is on its way a thread works.
@@ -113,24 +117,34 @@ class Pipeline:
             show(self.tally)
             shown = time.monotonic()
             if not self.units.held:
-                if not self.tally.count(Tally.OPEN):
+                if self._looking:
+                    wait(self._looking, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                elif not self.tally.count(Tally.OPEN):
                     return
-                time.sleep(POLL_S)
+                else:
+                    time.sleep(POLL_S)
                 self.units.look_again()
+
+    def _look(self) -> None:
+        """Look whether the outputs of earlier runs are there, beside the work: of a million that takes its time."""
+        for done in [future for future in self._looking if future.done()]:
+            self.tally.saw(self._looking.pop(done), done.result())
+        while len(self._looking) < 2 * LOOKING_THREADS and (portion := next(self._unseen, None)):
+            self._looking[self._lookers.submit(self.tally.missing, portion)] = portion
 
     def _read_ahead(self) -> None:
         """Start reading, as far ahead as the bounds on images and pixels allow."""
         while not self._tasks or self._has_room():
             if (following := self.units.next()) is None:
                 return
-            unit, item = following
+            item = following.image.item
             pixels = item.pixels * self.enlarger.scale**2
             # What goes in strips waits on the disk: as many of those as there are threads.
             strips = in_strips(self.maker.source / item.path, output_pixels=pixels)
             held = IN_FLIGHT_PIXELS // self.threads if strips else pixels
-            task = _Task(unit, item, held, time.monotonic())
+            task = _Task(following, held, self.maker.worker.births, time.monotonic())
             self._tasks[item.index] = task
-            reading = self._readers.submit(self.maker.read, item, output_pixels=pixels)
+            reading = self._readers.submit(self.maker.read, following.image, output_pixels=pixels)
             self._when_done(reading, functools.partial(self._take_read, task))
 
     def _has_room(self) -> bool:
@@ -187,22 +201,42 @@ class Pipeline:
             made = job.result()
         except UnreadableImageError as error:
             ((task, _),) = group  # only rows are decoded this late, and they come one image at a time
-            self.maker.fail(task.item, str(error))
+            self.maker.fail(task.assigned.image.item, str(error))
             self._settle(task)
+            return
+        except OSError:
+            if not self.maker.worker.was_buried(since=min(task.births for task, _ in group)):
+                raise
+            for task, _ in group:
+                self._leave(task)
             return
         for (task, loaded), store in zip(group, made, strict=True):
             task.stage = "is written"
-            writing = self._writers.submit(self.maker.write, task.item, loaded, store, began=task.began)
+            writing = self._writers.submit(
+                self.maker.write,
+                task.assigned.image,
+                loaded,
+                store,
+                began=task.began,
+                births=task.births,
+            )
             self._when_done(writing, functools.partial(self._take_written, task))
 
-    def _take_written(self, task: _Task, writing: Future[None]) -> None:
-        writing.result()
-        self._settle(task)
+    def _take_written(self, task: _Task, writing: Future[bool]) -> None:
+        if writing.result():
+            self._settle(task)
+        else:
+            self._leave(task)
 
     def _settle(self, task: _Task) -> None:
-        del self._tasks[task.item.index]
+        del self._tasks[task.assigned.image.item.index]
         self._settled += 1
-        self.units.settle(task.unit)
+        self.units.settle(task.assigned.unit)
+
+    def _leave(self, task: _Task) -> None:
+        """Leave an image open, and what else was claimed before others took this process for dead."""
+        self._settle(task)
+        self.units.leave_waiting()
 
     def _when_done(self, job: Future[Any], then: Callable[[Future[Any]], None]) -> None:
         """Have `then` called with the job by this thread when another one has ended it."""
@@ -220,7 +254,7 @@ class Pipeline:
 
     def _let_go_of_threads(self) -> None:
         """Cancel what has not begun; wait for the rest, but not for ever: a thread may be stuck in a file system."""
-        for pool in (self._readers, self._networks, self._writers):
+        for pool in (self._lookers, self._readers, self._networks, self._writers):
             pool.shutdown(wait=False, cancel_futures=True)
         wait(self._running, timeout=GRACE_S)
 
@@ -229,7 +263,10 @@ class Pipeline:
         if tasks := list(self._tasks.values()):
             now = time.monotonic()
             return _some(
-                [f"{task.item.path} {task.stage} (begun {now - task.began:.0f} s ago)" for task in tasks]
+                [
+                    f"{task.assigned.image.item.path} {task.stage} (begun {now - task.began:.0f} s ago)"
+                    for task in tasks
+                ]
             )
         return "units with open images are claimed by " + _some(sorted(set(self.units.held_by_others())))
 

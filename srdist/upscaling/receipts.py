@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 _OFFSET_BITS = 40
 """Of a receipt's place: bytes into a log; the bits above are the log's number, from 1 on."""
@@ -40,7 +41,11 @@ class Receipt:
     reason: str = ""
     """Why it failed."""
     time: float = 0.0
-    """Seconds since 1970."""
+    """Seconds since 1970, by the clock of its writer: told, and never compared between machines."""
+    turn: int = 0
+    """Greater than in all receipts of this image that its writer had read: the order of receipts of different logs."""
+    run: int = 0
+    """Number of the run that its writer belonged to (see claims.Worker)."""
 
     def line(self) -> bytes:
         """As it stands in a log: of this moment, without the fields that say nothing."""
@@ -50,6 +55,9 @@ class Receipt:
 
 
 _FIELDS = tuple(field.name for field in fields(Receipt))
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    field.name: type(field.default) if field.default is not MISSING else str for field in fields(Receipt)
+} | {"time": (int, float), "seconds": (int, float)}
 
 
 class Receipts:
@@ -62,20 +70,20 @@ class Receipts:
 
     def refresh(self) -> Iterator[tuple[int, Receipt]]:
         """What was appended since the last call: each receipt with its place (see `at`)."""
-        if not self.folder.is_dir():
-            return
-        for path in sorted(self.folder.glob("*.jsonl")):
-            if path.name not in self._read:
-                self._read[path.name] = 0
-                self._logs.append(path.name)
-            offset = self._read[path.name]
+        for name in self._names():
+            if name not in self._read:
+                self._read[name] = 0
+                self._logs.append(name)
+            offset = self._read[name]
+            log = self._logs.index(name) + 1
             try:
-                if path.stat().st_size <= offset:
-                    continue
+                file = (self.folder / name).open("rb")
             except FileNotFoundError:  # its process has left, and had nothing to say
                 continue
-            log = self._logs.index(path.name) + 1
-            with path.open("rb") as file:
+            with file:
+                # Asked when it is open: what a client of a shared folder remembers of a file may be a minute old.
+                if os.fstat(file.fileno()).st_size <= offset:
+                    continue
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -84,7 +92,13 @@ class Receipts:
                     if receipt := _parse(line):
                         yield log << _OFFSET_BITS | offset, receipt
                     offset += len(line)
-                    self._read[path.name] = offset
+                    self._read[name] = offset
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self.folder.iterdir() if path.suffix == ".jsonl")
+        except FileNotFoundError:
+            return []
 
     def at(self, place: int) -> Receipt | None:
         """Read a receipt again, from where `refresh` found it; None where it has gone."""
@@ -97,10 +111,21 @@ class Receipts:
             return None
 
 
+def same_log(place: int, other: int) -> bool:
+    """Whether two places are in one log: there the later one is the greater."""
+    return place >> _OFFSET_BITS == other >> _OFFSET_BITS
+
+
 def _parse(line: bytes) -> Receipt | None:
+    """A receipt; None where the line is none: damaged by the disk, its image is made again."""
     try:
         known = json.loads(line)
         known["notes"] = tuple(known.get("notes", ()))
-        return Receipt(**known)
-    except (ValueError, TypeError):
-        return None  # damaged by the disk: its image is made again
+        receipt = Receipt(**{name: known[name] for name in _FIELDS if name in known})
+        os.fsencode(receipt.path + receipt.output)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    values = ((getattr(receipt, name), kind) for name, kind in _KINDS.items())
+    if not all(isinstance(value, kind) and not isinstance(value, bool) for value, kind in values):
+        return None
+    return receipt if receipt.status in get_args(Status) and 0 <= receipt.turn < 1 << 31 else None

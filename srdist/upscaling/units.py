@@ -8,18 +8,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from srdist.machine.claims import Worker
 from srdist.upscaling.jobstate import Tally
-from srdist.upscaling.plan import Item
+from srdist.upscaling.maker import Begun, Maker
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An image of a claimed unit."""
+
+    unit: int
+    image: Begun
 
 
 class Units:
     """Gives out the open images of units that it claims, from a starting point on, round the whole plan."""
 
-    def __init__(self, tally: Tally, worker: Worker, *, share: float) -> None:
-        self._tally, self._worker = tally, worker
-        self._waiting: deque[tuple[int, Item]] = deque()
+    def __init__(self, maker: Maker, *, share: float) -> None:
+        self._maker = maker
+        self._tally: Tally = maker.tally
+        self._worker: Worker = maker.worker
+        self._waiting: deque[Assigned] = deque()
         self._unsettled: dict[int, int] = {}  # claimed units: how many of their images are not settled
         self._first = self._start(share)
         self._candidates = self._round()
@@ -29,7 +40,7 @@ class Units:
         """Whether a unit is claimed: some image of it is not settled."""
         return bool(self._unsettled)
 
-    def next(self) -> tuple[int, Item] | None:
+    def next(self) -> Assigned | None:
         """An image to make and its unit; None where all that is open has been given out, or is claimed by others."""
         while not self._waiting:
             if (unit := next(self._candidates, None)) is None:
@@ -42,11 +53,17 @@ class Units:
         self._candidates = self._round()
 
     def settle(self, unit: int) -> None:
-        """An image of the unit is done or has failed; after the last one the unit is given back."""
+        """An image of the unit is done, has failed or is left to others; after the last one the unit is given back."""
         self._unsettled[unit] -= 1
         if self._unsettled[unit] == 0:
             del self._unsettled[unit]
             self._worker.release(self._name(unit))
+
+    def leave_waiting(self) -> None:
+        """Leave what has not begun to others: this process had slept, and they may have claimed its units."""
+        waiting, self._waiting = self._waiting, deque()
+        for assigned in waiting:
+            self.settle(assigned.unit)
 
     def held_by_others(self) -> Iterator[str]:
         """Names of the processes that hold units with open images."""
@@ -58,13 +75,16 @@ class Units:
         # A claimed unit's images are all here or on their way: claiming it again would wait for oneself.
         if unit in self._unsettled or not self._is_open(unit) or not self._worker.claim(self._name(unit)):
             return
-        self._tally.refresh()  # whoever held it before may have done some of it
-        images = [i for i in self._tally.plan.units[unit] if self._tally.state[i] == Tally.OPEN]
-        if not images:
+        # Whoever held it before may have done some of it; and nothing is judged by receipts that were read before.
+        self._tally.refresh()
+        plan = self._tally.plan
+        images = [plan.item(i) for i in plan.units[unit] if self._tally.state[i] == Tally.OPEN]
+        begun = self._maker.begin(images) if images else []
+        if not begun:
             self._worker.release(self._name(unit))
             return
-        self._unsettled[unit] = len(images)
-        self._waiting.extend((unit, self._tally.plan.item(i)) for i in images)
+        self._unsettled[unit] = len(begun)
+        self._waiting.extend(Assigned(unit, image) for image in begun)
 
     def _is_open(self, unit: int) -> bool:
         images = self._tally.plan.units[unit]

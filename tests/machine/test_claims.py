@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from srdist.machine.claims import Worker, living, share_of
+from srdist.machine.claims import Worker, share_of
+from srdist.machine.liveness import living
 
 
 def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
@@ -127,3 +132,52 @@ def test_a_log_without_receipts_is_not_left_behind(tmp_path: Path) -> None:
     with Worker(tmp_path):
         pass
     assert not [*(tmp_path / "receipts").iterdir(), *(tmp_path / "workers").iterdir()]
+
+
+def test_processes_that_live_at_the_same_time_are_of_one_run(tmp_path: Path) -> None:
+    first = Worker(tmp_path, purpose="x2").__enter__()
+    with Worker(tmp_path, purpose="x4") as second:
+        assert (first.run, second.run) == (1, 1)
+        assert second.run_purpose == "x2"
+        first.__exit__()
+        with Worker(tmp_path) as third:
+            assert third.run == 1
+    with Worker(tmp_path, purpose="x3") as later:
+        assert (later.run, later.run_purpose) == (2, "x3")
+
+
+def test_a_killed_process_ends_its_run(tmp_path: Path) -> None:
+    process = other_process(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with Worker(tmp_path) as worker:
+        assert worker.run == 2
+
+
+def test_a_heart_beats_on_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(tmp_path, heartbeat_s=0.05) as worker:
+        alive = worker.scratch / "alive"
+        utime, failed = os.utime, threading.Event()
+
+        def utime_or_error(path: Path) -> None:
+            if not failed.is_set():
+                failed.set()
+                raise OSError(errno.EIO, "the share does not answer")
+            utime(path)
+
+        monkeypatch.setattr(os, "utime", utime_or_error)
+        assert failed.wait(5)
+        utime(alive, (1, 1))
+        until = time.monotonic() + 5
+        while alive.stat().st_mtime < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert alive.stat().st_mtime > 2
+
+
+def test_whoever_was_buried_alive_is_there_again(tmp_path: Path) -> None:
+    with Worker(tmp_path, heartbeat_s=0.05) as worker:
+        births = worker.births
+        shutil.rmtree(worker.scratch)
+        assert worker.was_buried(since=births)
+        assert living(tmp_path) == [worker.name]
+        assert worker.claim("u")

@@ -61,7 +61,7 @@ def test_a_plan_takes_some_bytes_an_image(tmp_path: Path) -> None:
     probe_size(source / "0" / "some_longer_name_000000.jpg")  # loads Pillow's readers
     tracemalloc.start()
     plan = Plan(Inputs(source, output_format="png"), cache=tmp_path / "plans", scratch=tmp_path)
-    tally = Tally(plan, Receipts(tmp_path), settings="", destination=tmp_path, since=0.0)
+    tally = Tally(plan, Receipts(tmp_path), settings="", destination=tmp_path, run=0)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert tally.count(Tally.OPEN) == 4000
@@ -100,13 +100,14 @@ def job(tmp_path: Path) -> tuple[Callable[[], Tally], Log]:
     touch(tmp_path / "dst", "a.png", "b.png")
 
     def tally() -> Tally:
-        return Tally(
-            plan, Receipts(tmp_path / "receipts"), settings="s", destination=tmp_path / "dst", since=10.0
-        )
+        receipts = Receipts(tmp_path / "receipts")
+        now = Tally(plan, receipts, settings="s", destination=tmp_path / "dst", run=2)
+        now.look()
+        return now
 
-    def log(name: str, path: str, time: float, **fields: Any) -> None:
+    def log(name: str, path: str, turn: int, **fields: Any) -> None:
         item = plan.item(inputs.paths.find(path) or 0)
-        known = {"path": path, "output": path, "settings": "s", "time": time, "output_bytes": 12}
+        known = {"path": path, "output": path, "settings": "s", "turn": turn, "run": 1, "output_bytes": 12}
         known |= {"input_bytes": item.size, "input_mtime_ns": item.mtime_ns}
         with (tmp_path / "receipts" / f"{name}.jsonl").open("a") as file:
             file.write(json.dumps(known | fields) + "\n")
@@ -114,30 +115,56 @@ def job(tmp_path: Path) -> tuple[Callable[[], Tally], Log]:
     return tally, log
 
 
-def test_the_last_receipt_counts_whichever_log_is_read_first(
-    job: tuple[Callable[[], Tally], Log],
+@pytest.mark.parametrize("skew", [-1000.0, 0.0, 1000.0])
+def test_the_last_receipt_counts_whichever_log_is_read_first_and_whatever_the_clocks_say(
+    job: tuple[Callable[[], Tally], Log], skew: float
 ) -> None:
     tally, log = job
-    log("z", "a.png", 3, status="done")
-    log("a", "a.png", 5, status="begun")  # killed while it made the output again
-    log("a", "b.png", 4, status="done")
-    log("z", "b.png", 3, status="begun")
+    log("z", "a.png", 3, status="done", time=5e4)
+    log("a", "a.png", 5, status="begun", time=5e4 + skew)  # killed while it made the output again
+    log("a", "b.png", 4, status="done", time=5e4 + skew)
+    log("z", "b.png", 3, status="begun", time=5e4)
     now = tally()
     assert list(now.state) == [Tally.OPEN, Tally.DONE]
     assert now.computed == 0
-    log("z", "a.png", 12, status="done", pixels=7)
+    log("z", "a.png", 12, status="done", pixels=7, time=1.0, run=2)
     now.refresh()
     assert list(now.state) == [Tally.DONE, Tally.DONE]
     assert (now.computed, now.computed_pixels) == (1, 7)
 
 
-def test_what_failed_in_an_earlier_job_is_open_again(job: tuple[Callable[[], Tally], Log]) -> None:
+def test_receipts_from_before_there_were_turns_are_taken_by_their_time(
+    job: tuple[Callable[[], Tally], Log],
+) -> None:
     tally, log = job
-    log("x", "a.png", 3, status="failed", reason="then")
-    log("x", "b.png", 11, status="failed", reason="now")
+    log("z", "a.png", 0, status="done", time=3.0, run=0)
+    log("a", "a.png", 0, status="begun", time=5.0, run=0)
+    log("a", "b.png", 0, status="done", time=4.0, run=0)
+    log("z", "b.png", 0, status="begun", time=3.0, run=0)
+    assert list(tally().state) == [Tally.OPEN, Tally.DONE]
+
+
+def test_what_failed_in_an_earlier_run_is_open_again(job: tuple[Callable[[], Tally], Log]) -> None:
+    tally, log = job
+    log("x", "a.png", 1, status="failed", reason="then", time=9e9)
+    log("y", "b.png", 1, status="failed", reason="now", run=2)
     now = tally()
     assert list(now.state) == [Tally.OPEN, Tally.FAILED]
     assert list(now.failures()) == [("b.png", "now")]
+
+
+def test_an_output_is_ours_by_any_receipt_and_foreign_without_one(
+    job: tuple[Callable[[], Tally], Log],
+) -> None:
+    tally, log = job
+    first, second = tally().plan.item(0), tally().plan.item(1)
+    log("x", "a.png", 1, status="failed", reason="exists and was not made by srdist")
+    log("x", "b.png", 1, status="done")
+    log("x", "b.png", 2, status="failed", reason="the input was damaged for a while")
+    assert not tally().is_ours(first)
+    assert tally().is_ours(second)
+    log("x", "a.jpg", 3, status="begun", output="a.png")  # of another input, which has gone
+    assert tally().is_ours(first)
 
 
 def test_receipts_of_images_that_are_gone_and_outputs_that_are_gone_prove_nothing(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from srdist.machine.claims import Worker
 from srdist.upscaling.receipts import Receipt, Receipts
@@ -52,3 +56,43 @@ def test_a_torn_or_damaged_line_does_not_count_and_hides_no_other(tmp_path: Path
     with log.open("ab") as file:
         file.write(data.splitlines()[0][40:] + b"\n")  # the torn line is written to its end after all
     assert [r.path for _, r in receipts.refresh()] == ["a.png"]
+
+
+def test_what_a_shared_folder_remembers_of_a_log_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Worker(tmp_path) as worker:
+        remembered: dict[str, os.stat_result] = {}
+        stat = os.stat
+
+        def stat_from_memory(path: Any, **options: Any) -> os.stat_result:
+            if str(path) not in remembered:
+                remembered[str(path)] = stat(path, **options)
+            return remembered[str(path)]
+
+        monkeypatch.setattr(os, "stat", stat_from_memory)
+        receipts = Receipts(tmp_path / "receipts")
+        assert list(receipts.refresh()) == []
+        worker.record(receipt("a.png").line())
+        assert [r.path for _, r in receipts.refresh()] == ["a.png"]
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'{"path": 3, "status": "done", "output": "a", "settings": "s"}',
+        b'{"path": "a", "status": "eaten", "output": "a", "settings": "s"}',
+        b'{"path": "\\ud800", "status": "done", "output": "a", "settings": "s"}',
+        b'{"path": "a", "status": "done", "output": "a", "settings": "s", "turn": 99999999999}',
+        b'{"path": "a", "status": "done", "output": "a", "settings": "s", "notes": 3}',
+        b'{"path": "a", "status": "done", "output": "a", "settings": "s", "output_bytes": 1e400}',
+    ],
+)
+def test_a_line_that_is_no_receipt_does_not_count(tmp_path: Path, line: bytes) -> None:
+    with Worker(tmp_path) as worker:
+        worker.record(line + b"\n" + receipt("a.png").line())
+        assert [r.path for _, r in Receipts(tmp_path / "receipts").refresh()] == ["a.png"]
