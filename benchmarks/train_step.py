@@ -31,8 +31,8 @@ from srdist.config import Config
 from srdist.images.pixels import to_float
 from srdist.images.resize import upscale_float
 from srdist.machine.device import configure_threads, environment, memory_mb
+from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.srcnn import SRCNN
 from srdist.training.learner import Learner
 from srdist.training.stepvalues import StepTensors
 
@@ -86,7 +86,7 @@ def run(config: Config, *, batch: int, rounds: int, threads: int | None) -> dict
     for name, values in times.items():
         precision = settings[name].train.precision if name in settings else "no"
         floor = _floor_s(
-            config.model,
+            _srcnn(config),
             lr,
             flops=rates["no" if precision == "no" else "bf16"],
             copy=copy_rate,
@@ -209,18 +209,25 @@ def _norm(learner: Learner) -> None:
     learner.update(0, 1e-4)
 
 
+def _srcnn(config: Config) -> SRCNNConfig:
+    if not isinstance(config.model, SRCNNConfig):
+        raise UserError(
+            f"model.family: found {config.model.family!r}, only srcnn compares with the seed's step"
+        )
+    return config.model
+
+
 def _seed_step(
     config: Config, lr: Tensor, hr: Tensor, device: torch.device
 ) -> tuple[Step, Callable[[], float]]:
-    network: SRCNN = config.model.build(seed=0)
+    section = _srcnn(config)
+    network = section.build(seed=0)
     layers: list[nn.Module] = []
     for i in range(1, network.num_layers + 1):
         layers += [network.get_submodule(f"conv{i}"), nn.ReLU()]
-    model = nn.Sequential(*(layers if config.model.last_relu else layers[:-1])).to(device)
+    model = nn.Sequential(*(layers if section.last_relu else layers[:-1])).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    enlarged = upscale_float(to_float(lr), scale=config.model.scale, kernel=config.model.pre_kernel).to(
-        device
-    )
+    enlarged = upscale_float(to_float(lr), scale=section.scale, kernel=section.pre_kernel).to(device)
     target = to_float(hr).to(device)
     last: list[Tensor] = []
 

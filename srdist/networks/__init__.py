@@ -3,6 +3,7 @@
 network     what a network is to the rest of srdist
 config      which network: its section of the config
 srcnn       SRCNN
+plain       plain convolutions on the LR grid: ESPCN, SESR, ECBSR
 weightfile  a network as one safetensors file
 onnxfile    a network as ONNX
 foreign     ours, or what spandrel knows

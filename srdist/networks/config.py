@@ -6,15 +6,21 @@ Apart from the networks because a config is read, and a wrong one refused, witho
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from srdist.settings.section import Section
 
 if TYPE_CHECKING:
     from srdist.networks.network import Network
+    from srdist.networks.plain import PlainNetwork
     from srdist.networks.srcnn import SRCNN
+
+
+# Not strict as wholes: YAML and JSON have lists only.
+Kernels = Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False, max_length=1000)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False, max_length=1000)]
 
 
 class NetworkSection(Section):
@@ -24,6 +30,11 @@ class NetworkSection(Section):
     """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
     scale: Annotated[int, Field(ge=2, le=8)] = 2
     """Factor between LR and HR, in each direction."""
+
+    @property
+    def for_use(self) -> NetworkSection:
+        """The network that is saved for use and scored, where it is another one than is trained."""
+        return self
 
     @abstractmethod
     def build(self, *, seed: int | None) -> Network:
@@ -35,14 +46,9 @@ class SRCNNConfig(NetworkSection):
 
     family: Literal["srcnn"] = "srcnn"
     """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
-    # Not strict as wholes: YAML and JSON have lists only.
-    kernels: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False, max_length=1000)
-    ] = (3, 3, 3)
+    kernels: Kernels = (3, 3, 3)
     """Kernel side of each convolution, in pixels, odd."""
-    widths: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False, max_length=1000)
-    ] = (128, 64)
+    widths: Widths = (128, 64)
     """Channels after each convolution but the last."""
     upscale: Literal["before", "after"] = "before"
     """before: bicubic first, convolutions on the HR grid (SRCNN); after: convolutions on the LR grid, then a pixel shuffle (ESPCN)."""
@@ -55,13 +61,7 @@ class SRCNNConfig(NetworkSection):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
-        if len(self.kernels) != len(self.widths) + 1:
-            raise ValueError(
-                f"kernels has {len(self.kernels)} entries and widths {len(self.widths)}: "
-                "kernels needs one more than widths (the last convolution ends in the image's channels)"
-            )
-        if even := [k for k in self.kernels if k % 2 == 0]:
-            raise ValueError(f"kernels must be odd, found {even[0]}")
+        _check_layers(self.kernels, self.widths)
         if self.residual and self.last_relu:
             raise ValueError("last_relu cannot go with residual: the network could never darken a pixel")
         if self.upscale == "after" and not self.residual and self.pre_kernel != "bicubic":
@@ -78,6 +78,78 @@ class SRCNNConfig(NetworkSection):
         return network
 
 
-NetworkConfig = SRCNNConfig
-NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+class Collapse(Section):
+    """How a convolution is trained as several, which are one in use."""
+
+    expand: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Channels between the two convolutions that each one is trained as."""
+    edges: bool = False
+    """Whether convolutions of side 3 have branches of fixed edge filters beside them (ECBSR)."""
+
+
+class PlainConfig(NetworkSection):
+    """Plain convolutions on the LR grid, two long skips, a pixel shuffle: by default SESR-M5 (Bhardwaj et al., 2022) in RGB."""
+
+    family: Literal["plain"] = "plain"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    kernels: Kernels = (5, 3, 3, 3, 3, 3, 5)
+    """Kernel side of each convolution, in pixels, odd."""
+    widths: Widths = (16, 16, 16, 16, 16, 16)
+    """Channels after each convolution but the last."""
+    activation: Literal["relu", "prelu", "tanh"] = "prelu"
+    """After each convolution but the last; prelu learns a slope for each channel."""
+    feature_skip: bool = True
+    """Whether the first convolution's output is added to what goes into the last one."""
+    base: Literal["none", "nearest", "bicubic"] = "bicubic"
+    """The enlargement that the network's output is added to."""
+    channels: Literal["rgb", "luma"] = "rgb"
+    """luma: the network sees luma alone, and colours are enlarged by bicubic, as in the papers."""
+    collapse: Collapse | None = None
+    """Over-parameterized training (SESR): each convolution as several, whose weights are multiplied together at each step; null = off."""
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        _check_layers(self.kernels, self.widths)
+        if len(self.kernels) < 2:
+            raise ValueError("kernels needs at least two entries")
+        if self.feature_skip and self.widths[0] != self.widths[-1]:
+            raise ValueError(
+                f"feature_skip adds the first width to the last, found {self.widths[0]} and {self.widths[-1]}"
+            )
+        return self
+
+    @property
+    def for_use(self) -> PlainConfig:
+        """The same with its convolutions collapsed."""
+        return self.model_copy(update={"collapse": None})
+
+    def build(self, *, seed: int | None) -> PlainNetwork:
+        """The network; He (Kaiming) normal weights, close to `base` where it has one."""
+        from srdist.networks.plain import PlainNetwork
+
+        network = PlainNetwork(self)
+        if seed is not None:
+            network.initialize(seed)
+        return network
+
+
+def _check_layers(kernels: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    if len(kernels) != len(widths) + 1:
+        raise ValueError(
+            f"kernels has {len(kernels)} entries and widths {len(widths)}: "
+            "kernels needs one more than widths (the last convolution ends in the image's channels)"
+        )
+    if even := [k for k in kernels if k % 2 == 0]:
+        raise ValueError(f"kernels must be odd, found {even[0]}")
+
+
+def _with_family(values: Any) -> Any:
+    """What was written before there were families is of the first one."""
+    return {"family": "srcnn", **values} if isinstance(values, dict) else values
+
+
+NetworkConfig = Annotated[
+    SRCNNConfig | PlainConfig, Field(discriminator="family"), BeforeValidator(_with_family)
+]
+NETWORK: TypeAdapter[SRCNNConfig | PlainConfig] = TypeAdapter(NetworkConfig)
 """Reads what a weights file says of its network."""

@@ -33,6 +33,14 @@ class Network(nn.Module, ABC):
         Named one by one: a field that is new and changes no pixel must not make finished images anew.
         """
 
+    def for_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of the network that is saved for use (see NetworkSection.for_use), made of those of this one."""
+        return tensors
+
+    def from_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The other way round: tensors of this network that compute what the saved ones do."""
+        return tensors
+
     def digest(self) -> str:
         """Of all that decides its pixels: equal for networks that make the same of the same image."""
         hashed = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode())

@@ -116,10 +116,15 @@ def find_weights(name: str | Path) -> Path:
     raise UserError(f"{path}: no such weights file" + (f"; shipped names: {known}" if known else ""))
 
 
-def fit_state(model: Network, tensors: dict[str, Tensor], *, source: str) -> None:
-    """Load `tensors` into `model`; a missing, extra or misshapen tensor is a UserError that names it."""
-    _compare_shapes(_shapes(tensors), _shapes(model.state_dict()), source=source)
-    model.load_state_dict(tensors)
+def start_from(network: Network, section: NetworkSection, name: str) -> None:
+    """Begin with the weights that `name` means (see load_weights) in a network made of `section`.
+
+    Raises:
+        UserError: a missing, extra or misshapen tensor, by name.
+    """
+    tensors = load_weights(name)[0].state_dict()
+    _compare_shapes(_shapes(tensors), _expected_shapes(section.for_use), source=name)
+    network.load_state_dict(network.from_use(tensors))
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

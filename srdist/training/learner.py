@@ -41,6 +41,7 @@ class Learner:
         self.config, self.accelerator, self.images_per_step = config, accelerator, images_per_step
         self.device = accelerator.device
         self.layout = layout(config)
+        self._for_use = network.for_use
         self.trained = {
             name: Trained.of(self._placed(module), config, accelerator)
             for name, module in {"network": network, **(beside or {})}.items()
@@ -111,8 +112,8 @@ class Learner:
         self._sums = {}
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's weights for use: the running average where there is one; CPU copies."""
-        return self.network.weights()
+        """The network's weights for use (Network.for_use): of the running average where there is one; CPU copies."""
+        return self._for_use(self.network.weights())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Everything that training needs to go on: (weights and `ema.*`, optimizer values), CPU copies.

@@ -155,7 +155,7 @@ def refuse_not_finite(tensors: dict[str, Tensor], *, step: int, run: Path) -> No
 
 def weights_file(weights: dict[str, Tensor], *, config: Config, manifest_id: str, step: int) -> bytes:
     """A weights file of a run."""
-    return pack_weights(weights, WeightsInfo(config.model, config.data.kernel, manifest_id, step))
+    return pack_weights(weights, WeightsInfo(config.model.for_use, config.data.kernel, manifest_id, step))
 
 
 def prepare_folder(run: Path, config: Config, state: RunState, log: RunLog) -> str:

@@ -20,7 +20,7 @@ from srdist.machine.device import configure_threads, environment, open_accelerat
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.networks.network import Network
-from srdist.networks.weightfile import fit_state, load_weights
+from srdist.networks.weightfile import start_from
 from srdist.quality.scores import Scores
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
@@ -262,8 +262,7 @@ class Trainer:
         index = ShardIndex.open(config.data.shards, config.data.train_split)
         network = config.model.build(seed=config.train.seed)
         if config.train.init_from is not None:
-            start, _ = load_weights(config.train.init_from)
-            fit_state(network, start.state_dict(), source=config.train.init_from)
+            start_from(network, config.model, config.train.init_from)
         return index, network, Validator(config, device=self.accelerator.device, run=self.run)
 
     def _take_lock(self) -> None:

@@ -37,7 +37,7 @@ class Validator:
     def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
         self.config, self.device, self.run = config, device, run
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
-        self.network = config.model.build(seed=None).eval()
+        self.network = config.model.for_use.build(seed=None).eval()
         self._upscale = network(self.network, device=device)
         self._bicubic: Scores | None = None
         self._samples: list[tuple[Tensor, Tensor]] | None = None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from srdist.networks import config as networks_config
-from srdist.networks.config import NetworkSection, SRCNNConfig
+from srdist.networks.config import Collapse, NetworkSection, PlainConfig, SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
 from srdist.networks.onnxfile import export_onnx
@@ -22,6 +22,16 @@ CPU = torch.device("cpu")
 MEMBERS: dict[str, NetworkSection] = {
     "srcnn before": SRCNNConfig(widths=(6, 4), kernels=(5, 1, 3)),
     "srcnn after": SRCNNConfig(widths=(6, 4), kernels=(3, 3, 3), upscale="after", scale=3),
+    "plain": PlainConfig(kernels=(5, 3, 3, 5), widths=(6, 6, 6)),
+    "plain luma": PlainConfig(
+        scale=4, kernels=(3, 3, 1), widths=(6, 5), feature_skip=False, channels="luma", base="nearest"
+    ),
+    "plain bare": PlainConfig(
+        scale=3, kernels=(5, 3, 3), widths=(6, 4), feature_skip=False, activation="tanh", base="none"
+    ),
+    "plain collapsed": PlainConfig(
+        kernels=(5, 3, 3, 5), widths=(6, 6, 6), collapse=Collapse(expand=20, edges=True)
+    ),
     "tiny": TinyConfig(side=5, scale=4),
 }
 
@@ -55,8 +65,10 @@ def test_no_lr_pixel_beyond_the_halo_changes_an_output_pixel_and_one_at_it_does(
     section: NetworkSection,
 ) -> None:
     network = section.build(seed=0)
-    for parameter in network.parameters():  # positive and large: no activation hides an influence
-        parameter.data.abs_().add_(0.05)
+    for (
+        parameter
+    ) in network.parameters():  # positive, and far from saturation: no activation hides an influence
+        parameter.data.abs_().add_(0.05).mul_(0.1)
     assert network.halo is not None
     size = 2 * network.halo + 10
     at = size // 2
@@ -99,6 +111,21 @@ def test_weights_read_back_as_the_same_network(section: NetworkSection, tmp_path
     lr = torch.rand(1, 3, 12, 14)
     with torch.inference_mode():
         assert torch.equal(loaded(lr), network(lr))
+
+
+def test_what_is_saved_for_use_computes_what_was_trained_and_can_be_trained_on(
+    section: NetworkSection,
+) -> None:
+    network = lively(section)
+    with torch.no_grad():
+        tensors = network.for_use(network.state_dict())
+        used, again = section.for_use.build(seed=None).eval(), section.build(seed=1).eval()
+        used.load_state_dict(tensors)
+        again.load_state_dict(again.from_use(tensors))
+        lr = torch.rand(1, 3, 12, 14)
+        for other in (used, again):
+            torch.testing.assert_close(other(lr), network(lr), atol=1e-5, rtol=1e-5)
+    assert section.for_use.for_use == section.for_use
 
 
 def test_the_digest_changes_with_any_tensor(section: NetworkSection) -> None:

@@ -81,7 +81,7 @@ def test_a_run_goes_on_with_its_own_family_only(small_set: Path, tmp_path: Path)
     ("model", "words"),
     [
         ({"family": "tinny"}, "model.family: found 'tinny', did you mean tiny?"),
-        ({"family": "xyz"}, "model.family: found 'xyz', the values are: srcnn, tiny"),
+        ({"family": "xyz"}, "model.family: found 'xyz', the values are: srcnn, plain, tiny"),
         ({"family": "tiny", "side": 0}, "model.side: found 0, expected: greater than or equal to 1"),
         ({"family": "tiny", "syde": 3}, "model.syde: no such field (found 3), did you mean side?"),
         (

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from srdist.config import Config
-from srdist.networks.config import NetworkSection, SRCNNConfig
+from srdist.networks.config import NetworkSection, PlainConfig, SRCNNConfig
 from srdist.networks.network import Network
 
 
@@ -47,8 +47,8 @@ class Tiny(Network):
         return {"family": "tiny", "scale": self.scale}
 
 
-NetworkConfig = Annotated[SRCNNConfig | TinyConfig, Field(discriminator="family")]
-NETWORK: TypeAdapter[SRCNNConfig | TinyConfig] = TypeAdapter(NetworkConfig)
+NetworkConfig = Annotated[SRCNNConfig | PlainConfig | TinyConfig, Field(discriminator="family")]
+NETWORK: TypeAdapter[SRCNNConfig | PlainConfig | TinyConfig] = TypeAdapter(NetworkConfig)
 
 
 class RunConfig(Config):

@@ -1,0 +1,196 @@
+"""Plain convolutions on the LR grid with PReLU and two long skips: ESPCN, SESR and ECBSR are members.
+
+Shi et al., CVPR 2016 (ESPCN); Bhardwaj et al., MLSys 2022 (SESR); Zhang et al., ACM MM 2021 (ECBSR). With `collapse` each
+convolution is trained as several in a row or side by side; since all of them are linear, their *weights* are multiplied
+together at every step and the images go through one convolution: a step costs little more than the plain network's,
+and what is saved for use is the plain network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from srdist.images.resize import upscale_float
+from srdist.networks.config import Collapse, PlainConfig
+from srdist.networks.network import Network
+
+_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+"""BT.601 luma of RGB, both in [0, 1], but for the offset."""
+_FROM_LUMA = 255 / 219
+"""What each of R, G, B gains where luma gains 1 and Cb, Cr stay."""
+_EDGES = (
+    ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
+    ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
+    ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
+)
+"""The fixed filters of ECBSR's branches: Sobel across and down, Laplace."""
+
+
+class PlainNetwork(Network):
+    """Convolutions of one grid; the state dict is conv1.weight, conv1.bias, act1.weight, conv2.weight ..."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        super().__init__()
+        self.config, self.scale = config, config.scale
+        radius = sum(kernel // 2 for kernel in config.kernels)
+        # The bicubic enlargement looks two pixels far.
+        self.halo = max(radius, 2 if config.base == "bicubic" or config.channels == "luma" else 0)
+        image_channels = 3 if config.channels == "rgb" else 1
+        channels = (image_channels, *config.widths, image_channels * config.scale**2)
+        self.num_layers = len(config.kernels)
+        for i, kernel in enumerate(config.kernels, start=1):
+            inputs, outputs = channels[i - 1], channels[i]
+            convolution = (
+                nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+                if config.collapse is None
+                else CollapsedConvolution(inputs, outputs, kernel, config.collapse)
+            )
+            self.add_module(f"conv{i}", convolution)
+            if i < self.num_layers and config.activation == "prelu":
+                self.add_module(f"act{i}", nn.PReLU(outputs))
+
+    def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        config = self.config
+        image = _luma(lr) if config.channels == "luma" else lr
+        features = first = self._activated(1, self.get_submodule("conv1")(image))
+        for i in range(2, self.num_layers):
+            features = self._activated(i, self.get_submodule(f"conv{i}")(features))
+        if config.feature_skip:
+            features = features + first
+        sr = F.pixel_shuffle(self.get_submodule(f"conv{self.num_layers}")(features), self.scale)
+        match config.base:
+            case "nearest":
+                sr = sr + F.interpolate(image, scale_factor=float(self.scale), mode="nearest")
+            case "bicubic" if config.channels == "rgb":
+                return sr + self._bicubic(lr)
+        if config.channels == "rgb":
+            return sr
+        enlarged = self._bicubic(lr)
+        # Bicubic of the luma is luma of the bicubic.
+        gain = sr if config.base == "bicubic" else sr - _luma(enlarged)
+        return enlarged + gain * _FROM_LUMA
+
+    def _bicubic(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        return upscale_float(lr.float(), scale=self.scale, kernel="bicubic")
+
+    def _activated(self, i: int, features: Tensor) -> Tensor:
+        match self.config.activation:
+            case "relu":
+                return F.relu(features, inplace=True)
+            case "tanh":
+                return torch.tanh(features)
+            case "prelu":
+                activated: Tensor = self.get_submodule(f"act{i}")(features)
+                return activated
+
+    def initialize(self, seed: int) -> None:
+        """Seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where something is added to it."""
+        generator = torch.Generator().manual_seed(seed)
+        for i in range(1, self.num_layers + 1):
+            layer = self.get_submodule(f"conv{i}")
+            assert isinstance(layer, nn.Conv2d | CollapsedConvolution)
+            gain = 0.01 if i == self.num_layers and self.config.base != "none" else 1.0
+            if isinstance(layer, CollapsedConvolution):
+                layer.initialize(generator, gain=gain)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                layer.weight.data.mul_(gain)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its pixels beside its tensors."""
+        config = self.config
+        return {
+            "family": "plain",
+            "scale": config.scale,
+            "kernels": config.kernels,
+            "activation": config.activation,
+            "feature_skip": config.feature_skip,
+            "base": config.base,
+            "channels": config.channels,
+        }
+
+    def for_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The plain convolutions that `tensors` of this network come to."""
+        plain = dict(tensors)
+        for name, layer in self.named_modules():
+            if isinstance(layer, CollapsedConvolution):
+                own = {part: plain.pop(f"{name}.{part}") for part, _ in layer.named_parameters()}
+                plain |= {f"{name}.weight": layer.collapsed(own), f"{name}.bias": own["bias"]}
+        return plain
+
+    def from_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of this network that come to the plain convolutions `tensors`; what they leave open stays as it is."""
+        own = dict(tensors)
+        for name, layer in self.named_modules():
+            if isinstance(layer, CollapsedConvolution):
+                parts = layer.expanded(own.pop(f"{name}.weight"))
+                own |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+        return own
+
+
+class CollapsedConvolution(nn.Module):
+    """A convolution to `expand` channels, one of side 1 back, and the identity where it fits, computed as one.
+
+    With `edges` also three branches of a convolution of side 1 and a fixed edge filter each.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, collapse: Collapse) -> None:
+        super().__init__()
+        self.kernel, self.short_skip = kernel, inputs == outputs
+        self.expand = nn.Parameter(torch.zeros(collapse.expand, inputs, kernel, kernel))
+        self.project = nn.Parameter(torch.zeros(outputs, collapse.expand))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.edges = nn.Parameter(torch.zeros(3, outputs, inputs)) if collapse.edges and kernel == 3 else None
+
+    def forward(self, features: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h w"]:
+        # In float32 whatever the step's precision: the products of weights must not be rounded before they are one.
+        with torch.autocast(features.device.type, enabled=False):
+            weight = self.collapsed(dict(self.named_parameters()))
+        return F.conv2d(features, weight, self.bias, padding=self.kernel // 2)
+
+    def collapsed(self, parts: dict[str, Tensor]) -> Float[Tensor, "o i k k"]:
+        """The one weight that tensors of this layer come to."""
+        return torch.einsum("oe,eikl->oikl", parts["project"], parts["expand"]) + self._beside(
+            parts.get("edges"), like=parts["expand"]
+        )
+
+    def expanded(self, weight: Float[Tensor, "o i k k"]) -> dict[str, Tensor]:
+        """Tensors of this layer that come to `weight`: its first filters, the others left as they are but unused."""
+        parts = {name: tensor.detach().clone() for name, tensor in self.named_parameters() if name != "bias"}
+        outputs = weight.shape[0]
+        parts["expand"][:outputs] = weight - self._beside(parts.get("edges"), like=weight)
+        parts["project"].zero_()[:, :outputs] = torch.eye(outputs)
+        return parts
+
+    def initialize(self, generator: torch.Generator, *, gain: float) -> None:
+        """He normal together; the identity beside it has its share where there is one."""
+        nn.init.kaiming_normal_(
+            self.expand, nonlinearity="linear" if self.short_skip else "relu", generator=generator
+        )
+        nn.init.normal_(self.project, std=gain * self.project.shape[1] ** -0.5, generator=generator)
+        if self.edges is not None:
+            nn.init.normal_(self.edges, std=0.1 * gain * self.edges.shape[2] ** -0.5, generator=generator)
+
+    def _beside(self, edges: Tensor | None, *, like: Tensor) -> Tensor:
+        """The weight of what lies beside the two convolutions in a row."""
+        beside = like.new_zeros(())
+        if self.short_skip:
+            outputs, middle = self.project.shape[0], self.kernel // 2
+            delta = F.pad(like.new_ones(1, 1), (middle, middle, middle, middle))
+            beside = torch.eye(outputs, dtype=like.dtype, device=like.device)[:, :, None, None] * delta
+        if edges is not None:
+            beside = beside + torch.einsum("boi,bkl->oikl", edges, like.new_tensor(_EDGES))
+        return beside
+
+
+def _luma(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    r, g, b = image.unbind(1)
+    return (_LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b + 16 / 255).unsqueeze(1)
