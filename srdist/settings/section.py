@@ -34,6 +34,10 @@ def problems(error: ValidationError, kind: Any) -> Iterator[str]:
             case "value_error":
                 message = problem["msg"].removeprefix("Value error, ")
                 yield f"{place}: {message}" if place else message
+            case "too_short" if len(found) >= problem["ctx"]["min_length"]:
+                continue  # its wrong members are told already
+            case "union_tag_not_found":
+                yield f"{place}: found {found!r}, expected a field {problem['ctx']['discriminator']}"
             case "union_tag_invalid":
                 told = problem["ctx"]
                 known = [tag.strip("' ") for tag in told["expected_tags"].split(",")]
@@ -48,14 +52,16 @@ def _place(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[
     sections, names = _sections(kind), []
     fields = list(sections[0].model_fields) if len(sections) == 1 else []
     for part in location:
-        if len(sections) > 1:
+        if isinstance(part, int):  # the place in a list
+            names.append(str(part))
+        elif len(sections) > 1:
             # pydantic names the union's member by its tag, which is no part of the field's name.
             sections = [one for one in sections if any(part in get_args(f.annotation) for f in _tags(one))]
             fields = list(sections[0].model_fields) if sections else []
-        elif not str(part).startswith("function-"):
-            names.append(str(part))
+        elif not part.startswith("function-"):
+            names.append(part)
             known = sections[0].model_fields if sections else {}
-            sections = _sections(known[str(part)].annotation) if str(part) in known else []
+            sections = _sections(known[part].annotation) if part in known else []
             if len(sections) == 1:
                 fields = list(sections[0].model_fields)
     return names, fields

@@ -78,6 +78,25 @@ def test_a_run_goes_on_with_its_own_family_only(small_set: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (
+            [{"kind": "l1", "wieght": 2}],
+            "train.losses.0.wieght: no such field (found 2), did you mean weight?",
+        ),
+        ([{"kind": "l3"}], "train.losses.0.kind: found 'l3', the values are: mse, l1, charbonnier"),
+        ([{"kind": "l1"}, {"weight": 1}], "train.losses.1: found {'weight': 1}, expected a field 'kind'"),
+        ([], "train.losses: found [], expected: "),
+    ],
+)
+def test_a_wrong_member_of_a_list_is_named_by_its_place(losses: list[object], words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse({"train": {"losses": losses}}, source="run.yaml")
+    assert words in str(refused.value)
+    assert len(str(refused.value).split("; ")) == 1
+
+
+@pytest.mark.parametrize(
     ("model", "words"),
     [
         ({"family": "tinny"}, "model.family: found 'tinny', did you mean tiny?"),
