@@ -117,3 +117,10 @@ def test_after_bare_make_shards_a_bare_launch_trains_the_demo(tmp_path: Path, ru
     first, second = done.stdout.splitlines()[:2]
     assert first.startswith("no --config given: the demo, configs/demo_x2.yaml on shards/demo")
     assert "starts: 1 rank on cpu" in second or "on cuda" in second
+
+
+def test_every_test_that_the_guarantees_name_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/guarantees.md").read_text())
+    assert len(named) > 30
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / file).read_text()]
+    assert missing == []
