@@ -4,6 +4,11 @@ network     what a network is to the rest of srdist
 config      which network: its section of the config
 srcnn       SRCNN
 plain       plain convolutions on the LR grid: ESPCN, SESR, ECBSR
+compact     SRVGGNetCompact
+fsrcnn      FSRCNN
+edsr        EDSR
+initial     initial weights made of a seed
+luma        networks that see luma alone
 weightfile  a network as one safetensors file
 onnxfile    a network as ONNX
 foreign     ours, or what spandrel knows

@@ -6,17 +6,22 @@ Apart from the networks because a config is read, and a wrong one refused, witho
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from srdist.settings.section import Section
 
 if TYPE_CHECKING:
+    from srdist.networks.compact import CompactNetwork
+    from srdist.networks.edsr import EDSR
+    from srdist.networks.fsrcnn import FSRCNN
     from srdist.networks.network import Network
     from srdist.networks.plain import PlainNetwork
     from srdist.networks.srcnn import SRCNN
 
+
+N = TypeVar("N", bound="Network")
 
 # Not strict as wholes: YAML and JSON have lists only.
 Kernels = Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], Field(strict=False, max_length=1000)]
@@ -72,10 +77,7 @@ class SRCNNConfig(NetworkSection):
         """The network; He (Kaiming) normal weights, close to the plain enlargement where residual."""
         from srdist.networks.srcnn import SRCNN
 
-        network = SRCNN(self)
-        if seed is not None:
-            network.initialize(seed)
-        return network
+        return _begun(SRCNN(self), seed)
 
 
 class Collapse(Section):
@@ -127,10 +129,72 @@ class PlainConfig(NetworkSection):
         """The network; He (Kaiming) normal weights, close to `base` where it has one."""
         from srdist.networks.plain import PlainNetwork
 
-        network = PlainNetwork(self)
-        if seed is not None:
-            network.initialize(seed)
-        return network
+        return _begun(PlainNetwork(self), seed)
+
+
+class CompactConfig(NetworkSection):
+    """SRVGGNetCompact of Real-ESRGAN: a stack of 3x3 convolutions, whose files can be exchanged with it."""
+
+    family: Literal["compact"] = "compact"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Channels of each convolution."""
+    convolutions: Annotated[int, Field(ge=0, le=1000)] = 16
+    """3x3 convolutions between the first and the last."""
+
+    def build(self, *, seed: int | None) -> CompactNetwork:
+        """The network; torch's own initial weights, as Real-ESRGAN starts."""
+        from srdist.networks.compact import CompactNetwork
+
+        return _begun(CompactNetwork(self), seed)
+
+
+class FSRCNNConfig(NetworkSection):
+    """FSRCNN (Dong et al., ECCV 2016): FSRCNN(56, 12, 4) by default; (32, 5, 1) is the paper's FSRCNN-s."""
+
+    family: Literal["fsrcnn"] = "fsrcnn"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    features: Annotated[int, Field(ge=1, le=4096)] = 56
+    """Channels of the first and the last part (the paper's d)."""
+    shrunk: Annotated[int, Field(ge=1, le=4096)] = 12
+    """Channels between them (the paper's s)."""
+    mappings: Annotated[int, Field(ge=0, le=1000)] = 4
+    """3x3 convolutions on those (the paper's m)."""
+    channels: Literal["rgb", "luma"] = "rgb"
+    """luma: the network sees luma alone, and colours are enlarged by bicubic, as in the paper."""
+
+    def build(self, *, seed: int | None) -> FSRCNN:
+        """The network; initial weights as in the paper."""
+        from srdist.networks.fsrcnn import FSRCNN
+
+        return _begun(FSRCNN(self), seed)
+
+
+class EDSRConfig(NetworkSection):
+    """EDSR (Lim et al., CVPRW 2017): the baseline by default; width 256, 32 blocks and residual_scale 0.1 are the full one."""
+
+    family: Literal["edsr"] = "edsr"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    scale: Literal[2, 3, 4, 8] = 2
+    """Factor between LR and HR, in each direction."""
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Channels of each convolution."""
+    blocks: Annotated[int, Field(ge=0, le=1000)] = 16
+    """Residual blocks of two convolutions."""
+    residual_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What a block's output is multiplied by before it is added."""
+
+    def build(self, *, seed: int | None) -> EDSR:
+        """The network; torch's own initial weights, as the authors' code has it."""
+        from srdist.networks.edsr import EDSR
+
+        return _begun(EDSR(self), seed)
+
+
+def _begun(network: N, seed: int | None) -> N:
+    if seed is not None:
+        network.initialize(seed)
+    return network
 
 
 def _check_layers(kernels: tuple[int, ...], widths: tuple[int, ...]) -> None:
@@ -149,7 +213,9 @@ def _with_family(values: Any) -> Any:
 
 
 NetworkConfig = Annotated[
-    SRCNNConfig | PlainConfig, Field(discriminator="family"), BeforeValidator(_with_family)
+    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig,
+    Field(discriminator="family"),
+    BeforeValidator(_with_family),
 ]
-NETWORK: TypeAdapter[SRCNNConfig | PlainConfig] = TypeAdapter(NetworkConfig)
+NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 """Reads what a weights file says of its network."""

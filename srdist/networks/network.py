@@ -26,6 +26,10 @@ class Network(nn.Module, ABC):
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Enlarge LR images."""
 
+    def initialize(self, seed: int) -> None:
+        """Initial weights made of `seed` alone."""
+        raise NotImplementedError(f"{type(self).__name__} comes with its weights")
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What decides its pixels beside its tensors, as JSON values.

@@ -17,12 +17,10 @@ from torch import Tensor, nn
 
 from srdist.images.resize import upscale_float
 from srdist.networks.config import Collapse, PlainConfig
+from srdist.networks.initial import he_normal
+from srdist.networks.luma import luma_of, with_more_luma
 from srdist.networks.network import Network
 
-_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
-"""BT.601 luma of RGB, both in [0, 1], but for the offset."""
-_FROM_LUMA = 255 / 219
-"""What each of R, G, B gains where luma gains 1 and Cb, Cr stay."""
 _EDGES = (
     ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
     ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
@@ -57,7 +55,7 @@ class PlainNetwork(Network):
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         config = self.config
-        image = _luma(lr) if config.channels == "luma" else lr
+        image = luma_of(lr) if config.channels == "luma" else lr
         features = first = self._activated(1, self.get_submodule("conv1")(image))
         for i in range(2, self.num_layers):
             features = self._activated(i, self.get_submodule(f"conv{i}")(features))
@@ -73,8 +71,7 @@ class PlainNetwork(Network):
             return sr
         enlarged = self._bicubic(lr)
         # Bicubic of the luma is luma of the bicubic.
-        gain = sr if config.base == "bicubic" else sr - _luma(enlarged)
-        return enlarged + gain * _FROM_LUMA
+        return with_more_luma(enlarged, sr if config.base == "bicubic" else sr - luma_of(enlarged))
 
     def _bicubic(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         return upscale_float(lr.float(), scale=self.scale, kernel="bicubic")
@@ -99,10 +96,7 @@ class PlainNetwork(Network):
             if isinstance(layer, CollapsedConvolution):
                 layer.initialize(generator, gain=gain)
             else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-                layer.weight.data.mul_(gain)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+                he_normal(layer, generator, gain=gain)
 
     def identity(self) -> dict[str, Any]:
         """What decides its pixels beside its tensors."""
@@ -176,6 +170,7 @@ class CollapsedConvolution(nn.Module):
             self.expand, nonlinearity="linear" if self.short_skip else "relu", generator=generator
         )
         nn.init.normal_(self.project, std=gain * self.project.shape[1] ** -0.5, generator=generator)
+        nn.init.zeros_(self.bias)
         if self.edges is not None:
             nn.init.normal_(self.edges, std=0.1 * gain * self.edges.shape[2] ** -0.5, generator=generator)
 
@@ -189,8 +184,3 @@ class CollapsedConvolution(nn.Module):
         if edges is not None:
             beside = beside + torch.einsum("boi,bkl->oikl", edges, like.new_tensor(_EDGES))
         return beside
-
-
-def _luma(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    r, g, b = image.unbind(1)
-    return (_LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b + 16 / 255).unsqueeze(1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from srdist.images.resize import upscale_float
 from srdist.networks.config import SRCNNConfig
+from srdist.networks.initial import he_normal
 from srdist.networks.network import Network
 
 
@@ -65,11 +66,7 @@ class SRCNN(Network):
         for i in range(1, self.num_layers + 1):
             layer = self.get_submodule(f"conv{i}")
             assert isinstance(layer, nn.Conv2d)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-            if self.config.residual and i == self.num_layers:
-                layer.weight.data.mul_(0.01)
+            he_normal(layer, generator, gain=0.01 if self.config.residual and i == self.num_layers else 1.0)
 
     def identity(self) -> dict[str, Any]:
         """What decides its pixels beside its tensors."""

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from srdist.networks import config as networks_config
-from srdist.networks.config import Collapse, NetworkSection, PlainConfig, SRCNNConfig
+from srdist.networks.config import (
+    Collapse,
+    CompactConfig,
+    EDSRConfig,
+    FSRCNNConfig,
+    NetworkSection,
+    PlainConfig,
+    SRCNNConfig,
+)
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
 from srdist.networks.onnxfile import export_onnx
@@ -32,6 +40,12 @@ MEMBERS: dict[str, NetworkSection] = {
     "plain collapsed": PlainConfig(
         kernels=(5, 3, 3, 5), widths=(6, 6, 6), collapse=Collapse(expand=20, edges=True)
     ),
+    "compact": CompactConfig(width=6, convolutions=2, scale=4),
+    "fsrcnn": FSRCNNConfig(features=8, shrunk=4, mappings=2, scale=2),
+    "fsrcnn luma": FSRCNNConfig(features=8, shrunk=4, mappings=1, scale=3, channels="luma"),
+    "fsrcnn x4": FSRCNNConfig(features=8, shrunk=4, mappings=1, scale=4),
+    "edsr": EDSRConfig(width=6, blocks=1, residual_scale=0.5),
+    "edsr x4": EDSRConfig(width=6, blocks=1, scale=4),
     "tiny": TinyConfig(side=5, scale=4),
 }
 

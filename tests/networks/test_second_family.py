@@ -100,7 +100,7 @@ def test_a_wrong_member_of_a_list_is_named_by_its_place(losses: list[object], wo
     ("model", "words"),
     [
         ({"family": "tinny"}, "model.family: found 'tinny', did you mean tiny?"),
-        ({"family": "xyz"}, "model.family: found 'xyz', the values are: srcnn, plain, tiny"),
+        ({"family": "xyz"}, "model.family: found 'xyz', the values are: srcnn, plain, compact"),
         ({"family": "tiny", "side": 0}, "model.side: found 0, expected: greater than or equal to 1"),
         ({"family": "tiny", "syde": 3}, "model.syde: no such field (found 3), did you mean side?"),
         (

@@ -10,7 +10,14 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from srdist.config import Config
-from srdist.networks.config import NetworkSection, PlainConfig, SRCNNConfig
+from srdist.networks.config import (
+    CompactConfig,
+    EDSRConfig,
+    FSRCNNConfig,
+    NetworkSection,
+    PlainConfig,
+    SRCNNConfig,
+)
 from srdist.networks.network import Network
 
 
@@ -47,8 +54,11 @@ class Tiny(Network):
         return {"family": "tiny", "scale": self.scale}
 
 
-NetworkConfig = Annotated[SRCNNConfig | PlainConfig | TinyConfig, Field(discriminator="family")]
-NETWORK: TypeAdapter[SRCNNConfig | PlainConfig | TinyConfig] = TypeAdapter(NetworkConfig)
+NetworkConfig = Annotated[
+    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | TinyConfig,
+    Field(discriminator="family"),
+]
+NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 
 
 class RunConfig(Config):
