@@ -10,6 +10,7 @@ edsr        EDSR
 initial     initial weights made of a seed
 luma        networks that see luma alone
 weightfile  a network as one safetensors file
+statedict   files without a word about their network, known by their tensors
 onnxfile    a network as ONNX
 foreign     ours, or what spandrel knows
 tiling      tiles with a halo, pasted together

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from srdist.machine.errors import UserError
 from srdist.networks.network import Network
-from srdist.networks.weightfile import ForeignWeightsError, find_weights, load_weights
+from srdist.networks.statedict import ForeignWeightsError
+from srdist.networks.weightfile import find_weights, load_weights
 
 INSTALL = "pip install 'srdist[spandrel]'"
 

@@ -23,18 +23,15 @@ from srdist import __version__
 from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes
 from srdist.networks import config as networkconfig
-from srdist.networks.config import NetworkConfig, NetworkSection, SRCNNConfig
+from srdist.networks.config import NetworkConfig, NetworkSection
 from srdist.networks.network import Network
+from srdist.networks.statedict import ForeignWeightsError, read_pickle, recognize
 from srdist.settings.section import problems
 
 FORMAT = "1"
 _FLOATS = ("F32", "F16", "BF16", "F64")
 SHIPPED = Path(__file__).parents[1] / "weights"
 """Folder of the weights that come with the package; `--weights NAME` names one without its suffix."""
-
-
-class ForeignWeightsError(UserError):
-    """A file that is not srdist's; another program's network, perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +78,14 @@ def _ordered(data: bytes) -> bytes:
 def load_weights(name: str | Path) -> tuple[Network, WeightsInfo]:
     """A network in evaluation mode on the CPU, from a file, a run folder (its best) or a shipped name.
 
-    `.pth` is read as the seed's state dict (conv1, conv2, ... and a final ReLU), with `weights_only=True`.
+    Files without srdist's metadata, and `.pth`, are known by their tensors' names (statedict.py).
 
     Raises:
         UserError: no such file, damaged, tensors that do not fit the network or are not finite.
         ForeignWeightsError: nothing that srdist wrote; another program's, perhaps.
     """
     path = find_weights(name)
-    tensors, info = _read_seed(path) if path.suffix in (".pth", ".pt") else _read_safetensors(path)
+    tensors, info = _read_pickle(path) if path.suffix in (".pth", ".pt") else _read_safetensors(path)
     for tensor_name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise UserError(
@@ -132,14 +129,18 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _compare_shapes(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, source: str
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    source: str,
+    error: type[UserError] = UserError,
 ) -> None:
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             state = "is missing" if name not in found else "is not in this network"
-            raise UserError(f"{source}: tensor {name} {state}")
+            raise error(f"{source}: tensor {name} {state}")
         if found[name] != expected[name]:
-            raise UserError(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
+            raise error(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
 
 
 def _expected_shapes(network: NetworkSection) -> dict[str, tuple[int, ...]]:
@@ -151,25 +152,29 @@ def _expected_shapes(network: NetworkSection) -> dict[str, tuple[int, ...]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     try:
         with safe_open(path, framework="pt") as file:
-            info = _parse_metadata(file.metadata() or {}, source=path)
             headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
-            _compare_shapes(shapes, _expected_shapes(info.network), source=str(path))
+            metadata = file.metadata() or {}
+            if "srdist" in metadata:
+                info = _parse_metadata(metadata, source=path)
+            else:
+                info = WeightsInfo(*recognize(shapes, source=path), "", 0)
+            # Of tensors that only look like a network of ours spandrel may know more.
+            error = UserError if "srdist" in metadata else ForeignWeightsError
+            _compare_shapes(shapes, _expected_shapes(info.network), source=str(path), error=error)
             for name, header in headers.items():
                 if header.get_dtype() not in _FLOATS:
                     raise UserError(
                         f"{path}: tensor {name} is of type {header.get_dtype()}, expected {', '.join(_FLOATS)}"
                     )
-            return {name: file.get_tensor(name) for name in shapes}, info
-    except (SafetensorError, OSError) as error:
+            return {name: file.get_tensor(name).float() for name in shapes}, info
+    except (SafetensorError, OSError) as damage:
         # Safetensors of any origin go by this suffix; under another one the file may be another program's.
         kind = UserError if path.suffix == ".safetensors" else ForeignWeightsError
-        raise kind(f"{path}: not a safetensors file: {error}") from error
+        raise kind(f"{path}: not a safetensors file: {damage}") from damage
 
 
 def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo:
-    if "srdist" not in metadata:
-        raise ForeignWeightsError(f"{source}: not srdist weights: its metadata have no srdist")
     if metadata["srdist"] != FORMAT:
         raise UserError(
             f"{source}: weights of format {metadata['srdist'][:20]!r}, expected {FORMAT!r}: a newer srdist wrote them"
@@ -186,43 +191,8 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
     return WeightsInfo(network, metadata.get("kernel", "unknown"), metadata.get("manifest_id", ""), step)
 
 
-def _read_seed(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
-    tensors = _read_pickle(path)
-    weights = [tensors.get(f"conv{i}.weight") for i in range(1, len(tensors) // 2 + 1)]
-    shapes = [tuple(weight.shape) for weight in weights if weight is not None]
-    if not shapes or len(shapes) != len(weights) or any(len(shape) != 4 for shape in shapes):
-        names = ", ".join(sorted(map(str, tensors))[:6])
-        raise ForeignWeightsError(
-            f"{path}: expected the seed's tensors conv1.weight, conv1.bias, ..., found {names or 'none'}"
-        )
-    try:
-        network = SRCNNConfig(
-            scale=2,
-            kernels=tuple(shape[2] for shape in shapes),
-            widths=tuple(shape[0] for shape in shapes[:-1]),
-            residual=False,
-            pre_kernel="bilinear",
-            last_relu=True,
-        )
-    except ValidationError as error:
-        wrong = "; ".join(itertools.islice(problems(error, SRCNNConfig), 3))
-        raise UserError(f"{path}: not the seed's network: {wrong[:300]}") from error
-    _compare_shapes(_shapes(tensors), _expected_shapes(network), source=str(path))
-    return {name: tensor.float() for name, tensor in tensors.items()}, WeightsInfo(network, "bilinear", "", 0)
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """A state dict of plain tensors, none of which claims more values than the file holds."""
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle makes its reader raise nearly anything
-        raise ForeignWeightsError(
-            f"{path}: cannot be read as a plain state dict: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ForeignWeightsError(f"{path}: expected a state dict of tensors, found {type(tensors).__name__}")
-    for name, tensor in tensors.items():
-        # A stride of 0 makes a tensor of any size of a single number.
-        if tensor.layout is not torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise UserError(f"{path}: tensor {name} is no plain array of its shape {tuple(tensor.shape)}")
-    return tensors
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
+    tensors = read_pickle(path)
+    section, kernel = recognize(_shapes(tensors), source=path)
+    _compare_shapes(_shapes(tensors), _expected_shapes(section), source=str(path), error=ForeignWeightsError)
+    return tensors, WeightsInfo(section, kernel, "", 0)

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 
 from srdist.cli.main import main
 from srdist.machine.errors import UserError
-from srdist.networks.config import SRCNNConfig
+from srdist.networks.config import CompactConfig, SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
-from srdist.networks.weightfile import WeightsInfo, save_weights
+from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None,
@@ -75,6 +75,31 @@ def test_a_compact_network_is_recognized_and_its_output_is_its_own(
         lr = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         wanted = network(lr)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
     assert np.abs(job.enlarge(image) - wanted).max() <= 1
+
+
+@installed
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_of_compact_networks_are_ours_and_ours_are_theirs(tmp_path: Path, suffix: str) -> None:
+    theirs, path = compact(scale=2), tmp_path / f"2x{suffix}"
+    if suffix == ".pth":
+        torch.save({"params_ema": theirs.state_dict()}, path)
+    else:
+        save_file(theirs.state_dict(), path)
+    network, info = load_weights(path)
+    assert info.network == CompactConfig(width=8, convolutions=2)
+    assert network.halo == 4  # known, so that its tiles meet without fading
+    lr = torch.rand(1, 3, 9, 11)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(lr), theirs(lr))
+
+    section = CompactConfig(width=12, convolutions=1, scale=4)
+    ours = section.build(seed=0).eval()
+    save_weights(tmp_path / "ours.safetensors", ours.state_dict(), WeightsInfo(section, "bicubic", "", 0))
+    spandrel = importlib.import_module("spandrel")
+    loaded = spandrel.ModelLoader(device="cpu").load_from_file(tmp_path / "ours.safetensors")
+    assert (loaded.architecture.id, loaded.scale) == ("Compact", 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(lr), ours(lr))
 
 
 @installed

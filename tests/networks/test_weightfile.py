@@ -84,7 +84,7 @@ def test_other_files_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
         refused(path, "not a safetensors file")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"conv1.weight": torch.zeros(3)}, foreign)
-    refused(foreign, "not srdist weights: its metadata have no srdist")
+    refused(foreign, "expected the seed's tensors conv1.weight, conv1.bias")
 
 
 @pytest.mark.parametrize(
