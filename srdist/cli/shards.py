@@ -29,13 +29,13 @@ def pack(recipe: Path, images: Path, out: Path, split_file: Path | None, allow_p
 
 
 def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
+    from srdist.images.folder import describe_others
     from srdist.shards.manifest import LEFT_OUT
 
     held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
     click.echo(f"{out}: {held} in {report.shards} shards, manifest {report.manifest_id[:12]}")
     if report.other_files:
-        endings = ", ".join(f"{ending} {count}" for ending, count in report.other_files.items())
-        click.echo(f"passed over, being no images by their ending: {endings}")
+        click.echo(f"skipped: not an image extension: {describe_others(report.other_files)}")
     if report.left_out:
         reasons = ", ".join(f"{kind} {count:,}" for kind, count in report.left_out.items())
         told = (

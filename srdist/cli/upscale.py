@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from srdist.images.folder import describe_others
 from srdist.images.photo import WRITABLE, OutputFormat
 from srdist.machine.claims import share_of
 from srdist.machine.device import configure_threads, pick_device
@@ -144,6 +145,8 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
         )
     if report.links_not_followed:
         lines.append(f"links that lead back up were not followed: {', '.join(report.links_not_followed)}")
+    if report.skipped:
+        lines.append(f"skipped: not an image extension: {describe_others(report.skipped)}")
     if report.failed:
         lines.append(f"{report.failed} failed: see {destination / 'failures.jsonl'}")
     return "\n".join(lines)

@@ -19,6 +19,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from srdist.images import strange
+from srdist.images.formats import FORMATS
 from srdist.machine.errors import WorkError
 
 MAX_PIXELS = 1 << 29
@@ -29,11 +31,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # Pillow warns of odd palettes, tags and sizes: none changes the pixels. For good, because warnings.catch_warnings
 # mixes up the filters of threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
-)
-"""File name endings, in lower case, that are taken for images."""
 
 
 class UnreadableImageError(WorkError):
@@ -79,11 +76,14 @@ def decode_rgb(data: bytes) -> UInt8[Tensor, "3 h w"]:
 def open_image(data: bytes) -> Image.Image:
     """Open one image file's bytes, headers only; refuse what is no image, claims too many pixels, has other samples."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image that Pillow knows" if data else "an empty file") from error
+        if not strange.is_strange(data):
+            what = "not an image that Pillow or libvips knows" if data else "an empty file"
+            raise UnreadableImageError(what) from error
+        image = strange.open_strange(data, most_pixels=MAX_PIXELS)
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImageError(
             f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
-from srdist.images.decode import IMAGE_SUFFIXES, UnreadableImageError
+from srdist.images.decode import UnreadableImageError
+from srdist.images.formats import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from srdist.machine.errors import UserError
 
 
@@ -62,7 +63,7 @@ class _Level:
 class Walk:
     """The image files of a folder and all below it (or one file), by path as bytes from the least to the greatest.
 
-    Files are taken by their suffix (imaging.IMAGE_SUFFIXES); hidden files and folders (a leading dot) are left out.
+    Files are taken by their suffix (formats.IMAGE_SUFFIXES); hidden files and folders (a leading dot) are left out.
     Iterating raises a UserError where there is no image at all.
     """
 
@@ -75,7 +76,7 @@ class Walk:
         self.unreadable: list[tuple[str, str]] = []
         """Folders below that could not be listed, images that could not be looked at or are no regular files, and why."""
         self.others: Counter[str] = Counter()
-        """Files that were skipped, by their suffix in lower case."""
+        """Files that were skipped, being no images by their suffix, by this suffix in lower case."""
 
     def __iter__(self) -> Iterator[InputFile]:
         if self.source.is_file():
@@ -92,8 +93,9 @@ class Walk:
         if empty:
             what = f"{self.others.total()} other files" if self.others else "an empty folder"
             what += "".join(f"; {path}: {reason}" for path, reason in self.unreadable)
-            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-            raise UserError(f"{self.source}: no image in it ({what}); looked for {suffixes}")
+            raise UserError(
+                f"{self.source}: no image in it ({what}); looked for .jpg, .png, .tif, .webp and so on"
+            )
 
     def _below(self) -> Iterator[InputFile]:
         levels = [self._level("", frozenset({_identity(self.source.stat())}))]
@@ -128,10 +130,13 @@ class Walk:
                     continue
                 if _is_folder(entry):
                     names.append(entry.name + b"/")
-                elif suffix_of(os.fsdecode(entry.name)).lower() in IMAGE_SUFFIXES:
+                elif (suffix := suffix_of(os.fsdecode(entry.name)).lower()) in IMAGE_SUFFIXES:
                     names.append(entry.name)
+                elif suffix in FOREIGN_SUFFIXES:
+                    reason = f"an image of a kind that is not read here ({suffix})"
+                    self.unreadable.append((prefix + os.fsdecode(entry.name), reason))
                 else:
-                    self.others[suffix_of(os.fsdecode(entry.name)).lower()] += 1
+                    self.others[suffix] += 1
         names.sort()
         return _Level(Folder(prefix, names), iter(names), above)
 
@@ -148,6 +153,12 @@ class Walk:
         except OSError as error:
             self.unreadable.append((path, f"cannot be looked at: {error.strerror}"))
             return None
+
+
+def describe_others(others: Mapping[str, int]) -> str:
+    """Which files were skipped, in words: `.txt 3, without an extension 1`; the ten most frequent."""
+    named = [f"{suffix or 'without an extension'} {n:,}" for suffix, n in Counter(others).most_common(10)]
+    return ", ".join(named) + (f" and {len(others) - 10} more kinds" if len(others) > 10 else "")
 
 
 def open_regular(path: Path) -> BufferedReader:

@@ -20,8 +20,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 
+from srdist.images import strange
 from srdist.images.decode import UnreadableImageError, decoding, grey_u8, is_wide, open_image
 from srdist.images.folder import open_regular
+from srdist.images.formats import FORMATS, VIPS_SUFFIXES
 from srdist.machine.errors import WorkError
 
 OutputFormat = Literal["jpg", "png", "webp"]
@@ -29,6 +31,8 @@ OutputFormat = Literal["jpg", "png", "webp"]
 WRITABLE = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".bmp": "BMP",
@@ -67,8 +71,11 @@ class UnwritableImageError(WorkError):
 def probe_size(path: Path) -> tuple[int, int]:
     """Width and height from the file's header, as stored; (0, 0) where there is no readable header."""
     try:
-        with decoding("no size"), open_regular(path) as file, Image.open(file) as image:
-            return image.size
+        with decoding("no size"), open_regular(path) as file:
+            if path.suffix.lower() in VIPS_SUFFIXES:
+                return strange.strange_size(path)
+            with Image.open(file, formats=FORMATS) as image:
+                return image.size
     except UnreadableImageError:
         return 0, 0
 
@@ -171,7 +178,7 @@ def _sixteen_bits(image: Image.Image, data: bytes) -> bool:
         case "SGI":
             return data[3:4] == b"\x02"
         case _:
-            return is_wide(image)
+            return is_wide(image) or bool(image.info.get("deep"))
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

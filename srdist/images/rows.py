@@ -16,7 +16,6 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ from PIL import Image
 
 from srdist.images.decode import MAX_PIXELS, UnreadableImageError, decoding
 from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError, colour_profile
+from srdist.images.strange import vips
 
-STREAMED = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+STREAMED = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
 FORGOTTEN_BYTES = 1 << 23
 """Encoded rows leave the process's memory in portions of this size, a multiple of every page size."""
@@ -39,7 +39,7 @@ def is_deep(data: bytes) -> bool:
     if data[:2] in (b"II", b"MM"):
         try:
             with decoding("no tags"):
-                return bool(_vips().Image.new_from_buffer(data, "").format == "ushort")
+                return bool(vips().Image.new_from_buffer(data, "").format == "ushort")
         except UnreadableImageError:
             return False
     return False
@@ -54,12 +54,12 @@ class RowReader:
 
     @decoding("cannot be decoded")
     def __init__(self, path: Path) -> None:
-        vips = _vips()
+        pyvips = vips()
         notes: list[str] = []
-        image = vips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
         if _field(image, "orientation", 1) != 1:
             # Turning needs the last row first: decoded whole, into memory or a temporary file.
-            image = vips.Image.new_from_file(str(path), access="random", fail_on="error").autorot()
+            image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error").autorot()
         if (frames := _field(image, "n-pages", 1)) > 1:
             notes.append(f"first of {frames} frames")
         _refuse_other_samples(image)
@@ -81,7 +81,7 @@ class RowReader:
         if start == stop:
             return np.empty((0, self.width, self.channels), self.dtype)
         if self._region is None:  # here, because a region belongs to the thread that made it
-            self._region = _vips().Region.new(self._image)
+            self._region = vips().Region.new(self._image)
         data = self._region.fetch(0, start, self.width, stop - start)
         return np.frombuffer(data, self.dtype).reshape(stop - start, self.width, self.channels)
 
@@ -106,7 +106,7 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
     Raises:
         UnwritableImageError: a side is longer than the format can hold.
     """
-    vips = _vips()
+    pyvips = vips()
     kind = WRITABLE[suffix]
     if max(photo.height, photo.width) > MAX_SIDE.get(kind, 1 << 30):
         raise UnwritableImageError(
@@ -115,7 +115,7 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
     deep, grey = photo.dtype == np.uint16, photo.channels < 3
     with photo.path.open("rb") as file:
         rows = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    image = vips.Image.new_from_memory(
+    image = pyvips.Image.new_from_memory(
         rows, photo.width, photo.height, photo.channels, "ushort" if deep else "uchar"
     ).copy(interpretation=("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
     notes: list[str] = []
@@ -129,7 +129,7 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
     image = image.copy()
     for name, blob in (("icc-profile-data", photo.icc), ("exif-data", photo.exif)):
         if blob:
-            image.set_type(vips.GValue.blob_type, name, blob)
+            image.set_type(pyvips.GValue.blob_type, name, blob)
     _let_go_of_rows(image, rows)
     try:
         match kind:
@@ -147,7 +147,7 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
                 _save_pnm(image, target)
             case "BMP":
                 Image.fromarray(image.numpy()).save(target, "BMP")  # whole: Pillow has no other way
-    except vips.Error as error:
+    except pyvips.Error as error:
         code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
         raise OSError(code, f"libvips: {_one_line(error)}", str(target)) from error
     return tuple(notes)
@@ -162,7 +162,7 @@ def _save_pnm(image: Any, target: Path) -> None:
         file.flush()
         if deep and sys.byteorder == "little":
             image = image.byteswap()
-        image.rawsave_target(_vips().Target.new_to_descriptor(file.fileno()))
+        image.rawsave_target(vips().Target.new_to_descriptor(file.fileno()))
 
 
 def _let_go_of_rows(image: Any, rows: mmap.mmap) -> None:
@@ -210,13 +210,3 @@ def _field(image: Any, name: str, default: Any) -> Any:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _vips() -> ModuleType:
-    # Before the import: the threads are the network's, and nothing is read twice.
-    os.environ.setdefault("VIPS_CONCURRENCY", "1")
-    import pyvips
-
-    pyvips.cache_set_max(0)
-    module: ModuleType = pyvips
-    return module

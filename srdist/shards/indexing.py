@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srdist.images.decode import IMAGE_SUFFIXES, UnreadableImageError
+from srdist.images.decode import UnreadableImageError
+from srdist.images.formats import IMAGE_SUFFIXES
 from srdist.machine import files as wholefile
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import MANIFEST, Manifest, ShardEntry, SplitEntry

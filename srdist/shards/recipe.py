@@ -123,7 +123,7 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
         else:
             result.left_out.append((image.path, "same file", f"links lead to {first} as well"))
     result.left_out += [(path, "unreadable", reason) for path, reason in walk.unreadable]
-    result.other_files = Counter({suffix or "without an ending": n for suffix, n in walk.others.items()})
+    result.other_files = walk.others
     match recipe.split:
         case "file":
             _by_file(recipe, images, files, split_file, result)

@@ -59,7 +59,7 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
         return Loaded(RowReader(path), sha256)
     data = read_regular(path)
     sha256 = hashlib.sha256(data).hexdigest()
-    deep = path.suffix.lower() in STREAMED and is_deep(data)
+    deep = is_deep(data)
     return Loaded(RowReader(path) if deep else decode_photo(data), sha256)
 
 

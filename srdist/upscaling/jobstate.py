@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ class UpscaleReport:
     notes: int
     """Outputs that do not hold all of their input (further frames, transparency): see `notes` in the receipts."""
     links_not_followed: tuple[str, ...]
+    skipped: Mapping[str, int]
+    """Files that are no images by their suffix, by this suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ class Tally:
                 for state, flags in zip(self.state, self._flags, strict=True)
             ),
             links_not_followed=self.plan.inputs.links_not_followed,
+            skipped=self.plan.inputs.skipped,
         )
 
 
@@ -260,6 +263,7 @@ def write_summary(
         "megapixels_per_s": round(report.megapixels / report.seconds, 4) if report.computed else 0.0,
         "with_notes": report.notes,
         "links_not_followed": list(report.links_not_followed),
+        "skipped": dict(report.skipped),
     }
     with whole_file(destination / "summary.json", scratch=worker.scratch) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")

@@ -116,7 +116,9 @@ class Inputs:
         self.links_not_followed = tuple(walk.links_not_followed)
         """Symbolic links to folders that lead back to a folder above them."""
         self.unreadable = tuple(walk.unreadable)
-        """What could not be listed, and why (see filetree.Walk)."""
+        """What could not be listed or is no file that can be read, and why (see folder.Walk)."""
+        self.skipped = dict(walk.others.most_common())
+        """Files that are no images by their suffix, by this suffix."""
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -173,7 +173,7 @@ def test_what_cannot_be_used_is_left_out_listed_with_its_reason_and_ends_in_exit
     refused = run(*command)
     assert refused.returncode == 1
     assert "7 images were left out (name 2, too small 1, unreadable 4): listed in" in refused.stderr
-    assert "passed over, being no images by their ending: .txt 1" in refused.stdout
+    assert "skipped: not an image extension: .txt 1" in refused.stdout
     assert "Traceback" not in refused.stderr
     listed = [json.loads(line) for line in (tmp_path / "set" / "left_out.jsonl").read_text().splitlines()]
     reasons = {entry["image"]: entry["reason"] for entry in listed}
