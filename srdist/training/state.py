@@ -18,7 +18,7 @@ from torch import Tensor
 from srdist.config import Config, dump, parse
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
-from srdist.machine.files import write_bytes
+from srdist.machine.files import sync, write_bytes
 from srdist.networks.weightfile import WeightsInfo, pack_weights
 from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
@@ -131,6 +131,11 @@ def save(state: RunState, learner: Learner, *, run: Path, config: Config, manife
 
     def write() -> None:
         folder = run / "checkpoints"
+        # Rows of steps that no resumption takes again.
+        for log in (run / "metrics.jsonl", run / "bad_samples.jsonl"):
+            if log.exists():
+                sync(log)
+        sync(run)
         checkpoint.write(folder, content, step=state.counts.step)
         write_bytes(run / "last.safetensors", last)
         _write_best(state, run)
@@ -158,11 +163,18 @@ def weights_file(weights: dict[str, Tensor], *, config: Config, manifest_id: str
     return pack_weights(weights, WeightsInfo(config.model.for_use, config.data.kernel, manifest_id, step))
 
 
-def prepare_folder(run: Path, config: Config, state: RunState, log: RunLog) -> str:
+def prepare_folder(
+    run: Path, config: Config, state: RunState, log: RunLog, learner: Learner, manifest_id: str
+) -> str:
     """Bring a run folder's files to where the run stands; return the W&B id. For the first rank alone."""
     runfolder.clear_stopped(run)
     log.forget_after(state.counts.step)
     write_bytes(run / "config.yaml", dump(config).encode())
+    if state.changed is not None:
+        # A run that was killed after its checkpoint and before this file would else keep the old one for ever.
+        step = state.counts.step
+        last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=step)
+        _write_where_other(run / "last.safetensors", last)
     _write_best(state, run)
     return runfolder.wandb_id(run, candidate=state.wandb_id or secrets.token_hex(4))
 
@@ -176,4 +188,9 @@ def _counts(values: dict[str, Any], *, source: str) -> Counts:
 
 def _write_best(state: RunState, run: Path) -> None:
     if state.best is not None:
-        write_bytes(run / "best.safetensors", state.best)
+        _write_where_other(run / "best.safetensors", state.best)
+
+
+def _write_where_other(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)

@@ -81,7 +81,9 @@ class Trainer:
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
         )
         self.state = restore(config, run=run, index=self.index, learner=self.learner, warn=self.log.warn)
-        self.state.wandb_id = ranks.main_first(lambda: prepare_folder(run, config, self.state, self.log))
+        self.state.wandb_id = ranks.main_first(
+            lambda: prepare_folder(run, config, self.state, self.log, self.learner, self.index.manifest_id)
+        )
         self.progress = Progress(self.state, config.train, log=self.log, device=self.accelerator.device)
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
         tell_start(self.log, run, config, self.state, self._facts())

@@ -73,3 +73,25 @@ def test_weights_that_are_not_finite_are_never_written(small_set: Path, tmp_path
             trainer.fit()
     assert {path: path.read_bytes() for path in sorted(run.rglob("*.safetensors"))} == saved
     assert load_weights(run)[1].step == 2
+
+
+@pytest.mark.parametrize("cut", ["old", "gone"])
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors"])
+def test_killed_between_a_checkpoint_and_the_weights_beside_it_the_rerun_writes_them(
+    small_set: Path, tmp_path: Path, name: str, cut: str
+) -> None:
+    run = tmp_path / "run"
+    with trainer_here(small_set, run, "train.steps=2") as trainer:
+        trainer.fit()
+    old = (run / name).read_bytes()
+    with trainer_here(small_set, run, "train.steps=60") as trainer:
+        trainer.fit()
+    new = (run / name).read_bytes()
+    assert new != old
+    if cut == "old":
+        (run / name).write_bytes(old)
+    else:
+        (run / name).unlink()
+    with trainer_here(small_set, run, "train.steps=60") as trainer:
+        trainer.fit()
+    assert (run / name).read_bytes() == new
