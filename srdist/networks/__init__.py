@@ -7,6 +7,8 @@ plain       plain convolutions on the LR grid: ESPCN, SESR, ECBSR
 compact     SRVGGNetCompact
 fsrcnn      FSRCNN
 edsr        EDSR
+span        SPAN
+collapse    convolutions trained as several, used as one
 initial     initial weights made of a seed
 luma        networks that see luma alone
 weightfile  a network as one safetensors file

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from srdist.networks.fsrcnn import FSRCNN
     from srdist.networks.network import Network
     from srdist.networks.plain import PlainNetwork
+    from srdist.networks.span import SPAN
     from srdist.networks.srcnn import SRCNN
 
 
@@ -191,6 +192,30 @@ class EDSRConfig(NetworkSection):
         return _begun(EDSR(self), seed)
 
 
+class SPANConfig(NetworkSection):
+    """SPAN (Wan et al., CVPRW 2024): 48 channels and 6 blocks by default; the paper's own has 52 channels."""
+
+    family: Literal["span"] = "span"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    width: Annotated[int, Field(ge=1, le=4096)] = 48
+    """Channels of each convolution."""
+    blocks: Annotated[int, Field(ge=1, le=1000)] = 6
+    """Blocks of three convolutions."""
+    branches: bool = True
+    """Whether each convolution is trained as four, whose weights are collapsed into one at each step."""
+
+    @property
+    def for_use(self) -> SPANConfig:
+        """The same with its branches collapsed."""
+        return self.model_copy(update={"branches": False})
+
+    def build(self, *, seed: int | None) -> SPAN:
+        """The network; torch's own initial weights, as the authors' code has it."""
+        from srdist.networks.span import SPAN
+
+        return _begun(SPAN(self), seed)
+
+
 def _begun(network: N, seed: int | None) -> N:
     if seed is not None:
         network.initialize(seed)
@@ -213,7 +238,7 @@ def _with_family(values: Any) -> Any:
 
 
 NetworkConfig = Annotated[
-    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig,
+    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | SPANConfig,
     Field(discriminator="family"),
     BeforeValidator(_with_family),
 ]

@@ -16,17 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from srdist.images.resize import upscale_float
-from srdist.networks.config import Collapse, PlainConfig
+from srdist.networks.collapse import CollapsedConvolution, collapsed_state, expanded_state
+from srdist.networks.config import PlainConfig
 from srdist.networks.initial import he_normal
 from srdist.networks.luma import luma_of, with_more_luma
 from srdist.networks.network import Network
-
-_EDGES = (
-    ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
-    ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
-    ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
-)
-"""The fixed filters of ECBSR's branches: Sobel across and down, Laplace."""
 
 
 class PlainNetwork(Network):
@@ -113,74 +107,8 @@ class PlainNetwork(Network):
 
     def for_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The plain convolutions that `tensors` of this network come to."""
-        plain = dict(tensors)
-        for name, layer in self.named_modules():
-            if isinstance(layer, CollapsedConvolution):
-                own = {part: plain.pop(f"{name}.{part}") for part, _ in layer.named_parameters()}
-                plain |= {f"{name}.weight": layer.collapsed(own), f"{name}.bias": own["bias"]}
-        return plain
+        return collapsed_state(self, tensors)
 
     def from_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of this network that come to the plain convolutions `tensors`; what they leave open stays as it is."""
-        own = dict(tensors)
-        for name, layer in self.named_modules():
-            if isinstance(layer, CollapsedConvolution):
-                parts = layer.expanded(own.pop(f"{name}.weight"))
-                own |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
-        return own
-
-
-class CollapsedConvolution(nn.Module):
-    """A convolution to `expand` channels, one of side 1 back, and the identity where it fits, computed as one.
-
-    With `edges` also three branches of a convolution of side 1 and a fixed edge filter each.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, collapse: Collapse) -> None:
-        super().__init__()
-        self.kernel, self.short_skip = kernel, inputs == outputs
-        self.expand = nn.Parameter(torch.zeros(collapse.expand, inputs, kernel, kernel))
-        self.project = nn.Parameter(torch.zeros(outputs, collapse.expand))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.edges = nn.Parameter(torch.zeros(3, outputs, inputs)) if collapse.edges and kernel == 3 else None
-
-    def forward(self, features: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h w"]:
-        # In float32 whatever the step's precision: the products of weights must not be rounded before they are one.
-        with torch.autocast(features.device.type, enabled=False):
-            weight = self.collapsed(dict(self.named_parameters()))
-        return F.conv2d(features, weight, self.bias, padding=self.kernel // 2)
-
-    def collapsed(self, parts: dict[str, Tensor]) -> Float[Tensor, "o i k k"]:
-        """The one weight that tensors of this layer come to."""
-        return torch.einsum("oe,eikl->oikl", parts["project"], parts["expand"]) + self._beside(
-            parts.get("edges"), like=parts["expand"]
-        )
-
-    def expanded(self, weight: Float[Tensor, "o i k k"]) -> dict[str, Tensor]:
-        """Tensors of this layer that come to `weight`: its first filters, the others left as they are but unused."""
-        parts = {name: tensor.detach().clone() for name, tensor in self.named_parameters() if name != "bias"}
-        outputs = weight.shape[0]
-        parts["expand"][:outputs] = weight - self._beside(parts.get("edges"), like=weight)
-        parts["project"].zero_()[:, :outputs] = torch.eye(outputs)
-        return parts
-
-    def initialize(self, generator: torch.Generator, *, gain: float) -> None:
-        """He normal together; the identity beside it has its share where there is one."""
-        nn.init.kaiming_normal_(
-            self.expand, nonlinearity="linear" if self.short_skip else "relu", generator=generator
-        )
-        nn.init.normal_(self.project, std=gain * self.project.shape[1] ** -0.5, generator=generator)
-        nn.init.zeros_(self.bias)
-        if self.edges is not None:
-            nn.init.normal_(self.edges, std=0.1 * gain * self.edges.shape[2] ** -0.5, generator=generator)
-
-    def _beside(self, edges: Tensor | None, *, like: Tensor) -> Tensor:
-        """The weight of what lies beside the two convolutions in a row."""
-        beside = like.new_zeros(())
-        if self.short_skip:
-            outputs, middle = self.project.shape[0], self.kernel // 2
-            delta = F.pad(like.new_ones(1, 1), (middle, middle, middle, middle))
-            beside = torch.eye(outputs, dtype=like.dtype, device=like.device)[:, :, None, None] * delta
-        if edges is not None:
-            beside = beside + torch.einsum("boi,bkl->oikl", edges, like.new_tensor(_EDGES))
-        return beside
+        """Tensors of this network that come to the plain convolutions `tensors`."""
+        return expanded_state(self, tensors)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from srdist.cli.main import main
 from srdist.machine.errors import UserError
-from srdist.networks.config import CompactConfig, SRCNNConfig
+from srdist.networks.config import CompactConfig, SPANConfig, SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
@@ -100,6 +100,26 @@ def test_files_of_compact_networks_are_ours_and_ours_are_theirs(tmp_path: Path, 
     assert (loaded.architecture.id, loaded.scale) == ("Compact", 4)
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(lr), ours(lr))
+
+
+@installed
+def test_span_computes_what_its_authors_network_does() -> None:
+    section = SPANConfig(width=8, scale=2)
+    ours = section.build(seed=3)
+    theirs = architecture("SPAN.__arch.span", "SPAN")(
+        num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2
+    )
+    left_out = theirs.load_state_dict(ours.state_dict(), strict=False)
+    assert left_out.unexpected_keys == []
+    assert all("eval_conv" in key for key in left_out.missing_keys)
+    used = section.for_use.build(seed=None)
+    used.load_state_dict(ours.for_use(ours.state_dict()))
+    lr = torch.rand(2, 3, 9, 11)
+    with torch.inference_mode():
+        expected = theirs.train()(lr)
+        torch.testing.assert_close(ours(lr), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(used(lr), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(theirs.eval()(lr), expected, atol=1e-5, rtol=1e-5)
 
 
 @installed

@@ -13,8 +13,8 @@ from torch import nn
 
 from srdist.config import Config
 from srdist.images.resize import upscale_float
+from srdist.networks.collapse import CollapsedConvolution
 from srdist.networks.config import Collapse, PlainConfig
-from srdist.networks.plain import CollapsedConvolution
 from srdist.networks.weightfile import load_weights
 from srdist.runs import checkpoint
 from srdist.training.trainer import Trainer

@@ -16,6 +16,7 @@ from srdist.networks.config import (
     FSRCNNConfig,
     NetworkSection,
     PlainConfig,
+    SPANConfig,
     SRCNNConfig,
 )
 from srdist.networks.network import Network
@@ -55,7 +56,7 @@ class Tiny(Network):
 
 
 NetworkConfig = Annotated[
-    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | TinyConfig,
+    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | SPANConfig | TinyConfig,
     Field(discriminator="family"),
 ]
 NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
