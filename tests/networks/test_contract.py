@@ -151,6 +151,19 @@ def test_what_is_saved_for_use_computes_what_was_trained_and_can_be_trained_on(
     assert section.for_use.for_use == section.for_use
 
 
+def test_every_parameter_learns_in_bf16(section: NetworkSection) -> None:
+    network = section.build(seed=0).train()
+    lr = torch.rand(2, 3, 12, 14, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        sr = network(lr)
+    sr.float().square().mean().backward()
+    for name, parameter in network.named_parameters():
+        # One without a gradient would end a training on several ranks.
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
 def test_the_digest_changes_with_any_tensor(section: NetworkSection) -> None:
     network = section.build(seed=5)
     seen = {network.digest()}
