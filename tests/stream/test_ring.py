@@ -60,6 +60,12 @@ def _start(folder: str) -> subprocess.Popen[str]:
     return process
 
 
+def _workers() -> list[psutil.Process]:
+    """The data workers of this process: forks of it, beside what other tests may have started for good."""
+    me = psutil.Process()
+    return [child for child in me.children() if child.cmdline() == me.cmdline()]
+
+
 def _soon(condition: Callable[[], bool], seconds: float = 10) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -73,7 +79,7 @@ def test_a_worker_killed_with_9_ends_the_iteration_with_one_clear_line(packed: P
     with train_stream(packed(50), workers=2) as stream:
         pairs = iter(stream)
         next(pairs)
-        workers = psutil.Process().children()
+        workers = _workers()
         assert len(workers) == 2
         workers[0].kill()
         start = time.monotonic()
@@ -82,14 +88,14 @@ def test_a_worker_killed_with_9_ends_the_iteration_with_one_clear_line(packed: P
         ):
             list(islice(pairs, 10))
         assert time.monotonic() - start < 5
-    assert psutil.Process().children() == []
+    assert _workers() == []
 
 
 def test_a_worker_that_stands_still_is_waited_for_and_one_killed_meanwhile_is_noticed(packed: Packed) -> None:
     with train_stream(packed(50), workers=1) as stream:
         pairs = iter(stream)
         next(pairs)
-        worker = psutil.Process().children()[0]
+        worker = _workers()[0]
         worker.suspend()
         helper = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {worker.pid}"])
         with pytest.raises(WorkError, match="SIGKILL"):
@@ -102,14 +108,14 @@ def test_a_stop_is_heard_while_a_worker_stands_still_and_no_process_stays(packed
     with train_stream(packed(50), workers=2, should_stop=lambda: time.monotonic() > asked_at) as stream:
         pairs = iter(stream)
         next(pairs)
-        for worker in psutil.Process().children():
+        for worker in _workers():
             worker.suspend()
         with pytest.raises(StopRequested):
             list(islice(pairs, 2 * DEPTH + 1))
         assert time.monotonic() - asked_at < 2
     # Those that stood still end like the others: nobody waits for them.
     assert time.monotonic() - asked_at < 4
-    assert psutil.Process().children() == []
+    assert _workers() == []
 
 
 def test_after_a_minute_it_is_said_which_worker_is_waited_for_and_why(
@@ -120,7 +126,7 @@ def test_after_a_minute_it_is_said_which_worker_is_waited_for_and_why(
     with train_stream(packed(50), workers=1, rank=0, world=1) as stream:
         pairs = iter(stream)
         next(pairs)
-        (worker,) = psutil.Process().children()
+        (worker,) = _workers()
         worker.suspend()
         helper = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -CONT {worker.pid}"])
         list(islice(pairs, 3 * DEPTH))
@@ -169,7 +175,7 @@ def test_memory_and_open_files_do_not_grow_with_the_batches(packed: Packed) -> N
         pairs = iter(stream)
         for _ in range(50):
             next(pairs)
-        processes = [me, *me.children()]
+        processes = [me, *_workers()]
         before = [(process.memory_info().rss, process.num_fds()) for process in processes]
         for _ in range(500):
             next(pairs)
@@ -177,7 +183,7 @@ def test_memory_and_open_files_do_not_grow_with_the_batches(packed: Packed) -> N
     for (rss_before, fds_before), (rss_after, fds_after) in zip(before, after, strict=True):
         assert rss_after - rss_before < 4e6
         assert fds_after == fds_before
-    assert me.children() == []
+    assert _workers() == []
 
 
 def test_a_shard_removed_during_training_is_never_skipped(packed: Packed) -> None:
