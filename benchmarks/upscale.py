@@ -40,6 +40,7 @@ from PIL import Image
 
 from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.machine.device import pick_device
+from srdist.machine.launcher import Launch
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
@@ -87,7 +88,9 @@ def main() -> None:
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
             if name == "speed":
-                device = torch.device(arguments.device) if arguments.device else pick_device()
+                device = (
+                    torch.device(arguments.device) if arguments.device else pick_device(Launch.of(os.environ))
+                )
                 figures["machine"]["device"] = str(device)
                 figures[name] = speed(Path(folder), arguments.images, arguments.quick, device)
             else:

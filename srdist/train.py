@@ -16,6 +16,7 @@ import click
 
 from srdist.machine import stopping
 from srdist.machine.errors import UserError, told_in_one_line
+from srdist.machine.launcher import Launch
 
 DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 
@@ -48,7 +49,7 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
 
     if config_path is None:
         config_path = _default_config()
-        if not quiet and os.environ.get("RANK", "0") == "0":
+        if not quiet and Launch.of(os.environ).rank == 0:
             print(
                 f"no --config given: the demo, {DEFAULT_CONFIG} on shards/demo "
                 "(others: make shards SET=NAME, then --config configs/NAME.yaml)",

@@ -16,11 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from srdist.images.folder import describe_others
 from srdist.images.photo import WRITABLE, OutputFormat
-from srdist.machine.claims import share_of
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
+from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
-from srdist.machine.ranks import is_main
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
 from srdist.upscaling.job import STATE, is_single_file, upscale_file, upscale_tree
@@ -46,7 +45,7 @@ def run(
     overwrite: bool,
 ) -> int:
     """Do what the command line says; the exit code, 0 or 1 (see cli.upscale)."""
-    share = share_of(os.environ, shard=_parse_shard(shard))
+    launch = Launch.of(os.environ, shard=_parse_shard(shard))
     tile_side = _parse_tile(tile)
     refuse_overlap(source, destination)
     if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
@@ -57,14 +56,14 @@ def run(
     cores = configure_threads(None)
     network = load_network(weights)
     digest = network.digest()
-    enlarger = Enlarger(network, device=pick_device(), tile=tile_side)
+    enlarger = Enlarger(network, device=pick_device(launch), tile=tile_side)
     output = Output(output_format, quality, overwrite)
     if single:
         for note in upscale_file(source, destination, enlarger=enlarger, output=output):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
-    main = _is_main()
-    with _interruptible(), _Bar(visible=main) as bar:
+    main = launch.rank == 0
+    with _interruptible(main=main), _Bar(visible=main) as bar:
         try:
             report = upscale_tree(
                 source,
@@ -72,7 +71,7 @@ def run(
                 enlarger=enlarger,
                 weights_digest=digest,
                 output=output,
-                share=share,
+                share=launch.share,
                 threads=max(2, cores),
                 show=bar.show,
                 show_planning=bar.show_planning,
@@ -223,17 +222,12 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(index), int(count)
 
 
-def _is_main() -> bool:
-    # srun sets no RANK; its members join no process group here.
-    return is_main() if "RANK" in os.environ else os.environ.get("SLURM_PROCID", "0") == "0"
-
-
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(*, main: bool) -> Iterator[None]:
     """Claims and temporary files are removed on the way out, when a launcher stops its processes (TERM) as well."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        if _is_main():
+        if main:
             click.echo("srdist: stopped; the same command goes on", err=True)
         raise SystemExit(128 + number)
 

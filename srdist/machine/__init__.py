@@ -1,10 +1,12 @@
-"""What lies under the program: errors, whole files, signals, ranks, the device, claims on shared work.
+"""What lies under the program: errors, whole files, signals, the launcher, ranks, the device, claims on shared work.
 
 errors    a user's errors, in one line, and their exit codes
 redaction URLs without their credentials
 files     files appear whole or not at all
 stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 waiting   waits that hear a request to stop, and say who waits for what
+launcher  how this process was started: the one reader of RANK, SLURM_*, JOB_*
+cores     how many cores it may use: affinity and the control group's quota
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
 watchdog  says who waits for what, where nothing moves

@@ -24,7 +24,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 
 from srdist.machine.files import sync
@@ -254,29 +253,3 @@ def _number_in(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
-
-
-def share_of(environment: Mapping[str, str], *, shard: tuple[int, int] | None = None) -> float:
-    """Where in the work this process begins, 0 to below 1, by what its launcher put into the environment.
-
-    The rank of torchrun, accelerate or srun comes inside `shard` (I, N) or the index of a Slurm array or a Kubernetes
-    Indexed Job. It only spreads the starting points: whoever is done goes on with what the others have not begun.
-    """
-
-    def number(name: str, default: int) -> int:
-        value = environment.get(name, "")
-        return int(value) if value.isdigit() else default
-
-    world = max(number("WORLD_SIZE", number("SLURM_NTASKS", 1)), 1)
-    rank = number("RANK", number("SLURM_PROCID", 0))
-    index, members = shard or (0, 1)
-    if shard is None and "SLURM_ARRAY_TASK_ID" in environment:
-        step = max(number("SLURM_ARRAY_TASK_STEP", 1), 1)
-        index = (number("SLURM_ARRAY_TASK_ID", 0) - number("SLURM_ARRAY_TASK_MIN", 0)) // step
-        members = number("SLURM_ARRAY_TASK_COUNT", index + 1)
-    elif shard is None and "JOB_COMPLETION_INDEX" in environment:
-        index, members = number("JOB_COMPLETION_INDEX", 0), number("JOB_COMPLETIONS", 0)
-        if not members:
-            # Kubernetes does not say how many there are: multiples of the golden ratio spread evenly without.
-            return (index * 0.6180339887498949 + rank / world) % 1.0
-    return ((index * world + rank) / max(members * world, 1)) % 1.0

@@ -13,8 +13,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 
 from srdist import __version__
 from srdist.machine import ranks
+from srdist.machine.cores import usable_cores
 from srdist.machine.errors import UserError
-from srdist.machine.ranks import computes_on_cpu, local_rank
+from srdist.machine.launcher import Launch
+from srdist.machine.ranks import computes_on_cpu
 
 
 def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
@@ -32,6 +34,7 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
         raise UserError(
             "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
         )
+    ranks.take_own_gpu()
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
@@ -46,9 +49,8 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
 
 
 def configure_threads(threads: int | None) -> int:
-    """Set torch's CPU threads of this rank; None shares the cores out among the ranks of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = threads or max(1, cores // ranks.local_world())
+    """Set torch's CPU threads of this rank; None shares the usable cores out among the ranks of this machine."""
+    count = threads or Launch.of(os.environ).cpus
     torch.set_num_threads(count)
     return count
 
@@ -93,7 +95,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "device": str(device.type),
         "device_name": name,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
     }
 
@@ -109,8 +111,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def pick_device() -> torch.device:
-    """This rank's GPU, or the CPU."""
+def pick_device(launch: Launch) -> torch.device:
+    """This process's own GPU, or the CPU."""
     if not computes_on_cpu() and torch.cuda.is_available():
-        return torch.device("cuda", local_rank() % torch.cuda.device_count())
+        return torch.device("cuda", launch.gpu(torch.cuda.device_count()))
     return torch.device("cpu")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from srdist.machine.launcher import Launch
 from srdist.machine.redaction import redacted
 
 
@@ -73,6 +74,8 @@ def system_error(error: OSError) -> str:
 
 
 def _fail(message: str, exit_code: int, *, by_every_rank: bool = False) -> None:
-    if by_every_rank or os.environ.get("LOCAL_RANK", "0") == "0":
+    launch = Launch.of(os.environ)
+    # What srun alone starts raises nothing on all: each speaks for itself.
+    if by_every_rank or not launch.joins or launch.local_rank == 0:
         print(f"srdist: {redacted(' '.join(message.split()))}", file=sys.stderr, flush=True)
     sys.exit(exit_code)

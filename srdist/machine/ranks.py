@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from srdist.machine.errors import LostPeerError, OwnError, UserError, system_error
+from srdist.machine.launcher import Launch
 from srdist.machine.stopping import StopRequested
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ def process_group() -> Iterator[torch.device]:
     """
     from accelerate import PartialState
 
+    take_own_gpu()
     state = PartialState(cpu=computes_on_cpu())
     check_world(state.num_processes)
     try:
@@ -46,10 +48,16 @@ def process_group() -> Iterator[torch.device]:
 
 def computes_on_cpu() -> bool:
     """Whether there is no accelerator, or ACCELERATE_USE_CPU asks to leave it alone."""
-    return not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
-        "1",
-        "true",
-    )
+    return not torch.accelerator.is_available() or Launch.of(os.environ).on_cpu
+
+
+def take_own_gpu() -> None:
+    """Let accelerate take this process's GPU where several processes each work alone on one machine: else all are on the first."""
+    launch = Launch.of(os.environ)
+    if not launch.joins and not computes_on_cpu() and torch.cuda.is_available():
+        number = launch.gpu(torch.cuda.device_count())
+        torch.cuda.set_device(number)
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", f"cuda:{number}")
 
 
 def check_world(found: int) -> None:
@@ -57,7 +65,7 @@ def check_world(found: int) -> None:
 
     Without this each process would work for itself, and all would write the same files.
     """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = _launched()[1]
     if found != launched:
         raise UserError(
             f"the launcher started {launched} processes but {found} found each other; "
@@ -99,22 +107,12 @@ def own_errors_named() -> Iterator[None]:
 
 def rank() -> int:
     """This process's rank, 0 to world()-1."""
-    return dist.get_rank() if _joined() else int(os.environ.get("RANK", "0"))
+    return dist.get_rank() if _joined() else _launched()[0]
 
 
 def world() -> int:
     """Number of ranks of this run."""
-    return dist.get_world_size() if _joined() else int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_rank() -> int:
-    """Rank among the processes of this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def local_world() -> int:
-    """Number of ranks on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return dist.get_world_size() if _joined() else _launched()[1]
 
 
 def is_main() -> bool:
@@ -205,6 +203,12 @@ def raise_everywhere(error: Exception | None) -> None:
 def _noted(error: Exception) -> Exception:
     error.add_note(_ON_EVERY_RANK)
     return error
+
+
+def _launched() -> tuple[int, int]:
+    """Rank and number of the ranks that are to find each other, before they have."""
+    launch = Launch.of(os.environ)
+    return (launch.rank, launch.world) if launch.joins else (0, 1)
 
 
 def _joined() -> bool:

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from srdist.machine.launcher import Launch
+
 _received: list[str] = []
 _PR_SET_PDEATHSIG = 1
-_LAUNCHERS = {"TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"}
-"""Variables that torchrun and accelerate launch leave to what they start."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """SIGHUP is a closed terminal or ssh window."""
@@ -33,8 +33,8 @@ def install() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
     # Ranks find each other through their launcher: without it they would wait for `peer_timeout_s`, deaf to signals.
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    _when_the_launcher_dies(signal.SIGTERM if alone else signal.SIGKILL)
+    launch = Launch.of(os.environ)
+    _when_the_launcher_dies(signal.SIGKILL if launch.joins and launch.world > 1 else signal.SIGTERM)
 
 
 def begin_training() -> None:
@@ -44,7 +44,7 @@ def begin_training() -> None:
 
 def _when_the_launcher_dies(number: signal.Signals) -> None:
     # A launcher that is killed cannot end its ranks: the kernel does.
-    if sys.platform == "linux" and os.environ.keys() & _LAUNCHERS:
+    if sys.platform == "linux" and Launch.of(os.environ).has_parent:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 

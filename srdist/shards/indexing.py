@@ -18,6 +18,7 @@ from pathlib import Path
 from srdist.images.decode import UnreadableImageError
 from srdist.images.formats import IMAGE_SUFFIXES
 from srdist.machine import files as wholefile
+from srdist.machine.cores import usable_cores
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import MANIFEST, Manifest, ShardEntry, SplitEntry
 from srdist.shards.manifest import Source as ManifestSource
@@ -63,7 +64,7 @@ def index_tars(
         UserError: no tar, compressed tars, two images under one key.
         WorkError: a damaged tar, no usable image, or our own tars changed since they were packed.
     """
-    threads = threads or min(16, os.cpu_count() or 1)
+    threads = threads or min(16, usable_cores())
     before = _manifest(folder)
     if before is not None and before.made_by == "pack":
         if split is not None or member is not None:

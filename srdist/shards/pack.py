@@ -30,6 +30,7 @@ from webdataset.writer import TarWriter
 from srdist.images.decode import UnreadableImageError, decode_into, image_size
 from srdist.images.folder import read_regular
 from srdist.machine import files as wholefile
+from srdist.machine.cores import usable_cores
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import (
     LEFT_OUT,
@@ -96,7 +97,7 @@ def pack(
         UserError: see `recipe.plan`.
         WorkError: no image was usable, or one changed while it was packed.
     """
-    threads = threads or min(16, os.cpu_count() or 1)
+    threads = threads or min(16, usable_cores())
     planned = plan(recipe, images, split_file=split_file)
     checked, unusable = _check_all(planned.sources, min_side=recipe.min_side, threads=threads)
     left_out = sorted([*planned.left_out, *unusable])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from srdist.machine.cores import usable_cores
 from srdist.machine.errors import WorkError
 from srdist.shards.manifest import Manifest
 from srdist.shards.pack import in_threads
@@ -35,7 +35,7 @@ def verify(folder: str, *, threads: int | None = None) -> VerifyReport:
     """
     place = Place(folder)
     manifest = read_manifest(place)
-    threads = threads or min(16, os.cpu_count() or 1)
+    threads = threads or min(16, usable_cores())
     problems = list(_strangers(place, manifest))
     indexes = [ShardIndex.open(folder, split) for split in manifest.splits]
     jobs = [(index, shard) for index in indexes for shard in range(len(index.entry.shards))]

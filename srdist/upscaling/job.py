@@ -79,7 +79,7 @@ def upscale_tree(
 
     Args:
         weights_digest: of the network; outputs made with another are made again.
-        share: where in the list to begin, 0 to below 1 (claims.share_of).
+        share: where in the list to begin, 0 to below 1 (Launch.share).
         threads: for decoding, and as many for encoding.
         show: called twice a second or so with the state of the whole job.
         show_planning: called before that, every so often (see Plan).

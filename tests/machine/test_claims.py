@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from srdist.machine.claims import Worker, share_of
+from srdist.machine.claims import Worker
 from srdist.machine.liveness import living
 
 
@@ -102,30 +101,6 @@ def test_a_killed_claim_is_taken_over_by_one_process_only(tmp_path: Path) -> Non
         for _ in range(3)
     ]
     assert sum(int(thief.communicate()[0]) for thief in thieves) == 50
-
-
-@pytest.mark.parametrize(
-    ("environment", "share"),
-    [
-        ({}, 0.0),
-        ({"RANK": "1", "WORLD_SIZE": "4"}, 0.25),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, 0.5),
-        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, 0.5),
-        ({"SLURM_ARRAY_TASK_ID": "20", "SLURM_ARRAY_TASK_STEP": "10", "SLURM_ARRAY_TASK_COUNT": "4"}, 0.5),
-        ({"JOB_COMPLETION_INDEX": "1", "JOB_COMPLETIONS": "4", "RANK": "1", "WORLD_SIZE": "2"}, 0.375),
-    ],
-)
-def test_processes_begin_where_their_launcher_says(environment: dict[str, str], share: float) -> None:
-    assert share_of(environment) == pytest.approx(share)
-
-
-def test_indexed_jobs_of_unknown_number_begin_apart() -> None:
-    starts = sorted(share_of({"JOB_COMPLETION_INDEX": str(i)}) for i in range(8))
-    assert min(b - a for a, b in itertools.pairwise(starts)) > 0.05
-
-
-def test_a_shard_holds_the_ranks_of_its_launch() -> None:
-    assert share_of({"RANK": "1", "WORLD_SIZE": "2", "SLURM_ARRAY_TASK_ID": "9"}, shard=(1, 4)) == 0.375
 
 
 def test_a_log_without_receipts_is_not_left_behind(tmp_path: Path) -> None:
