@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import warnings
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,8 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
             "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
         )
     ranks.take_own_gpu()
+    # Said of filters of side 1 or of one input channel, whose strides mean nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
