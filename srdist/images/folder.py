@@ -168,11 +168,11 @@ def open_regular(path: Path) -> BufferedReader:
         UnreadableImageError: a FIFO, a device or a folder, perhaps put there since it was listed.
     """
     # O_NONBLOCK: a FIFO opens at once, and is then seen to be one. Regular files do not know it.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    status = os.fstat(file.fileno())
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(file)
     if stat.S_ISREG(status.st_mode):
-        return file
-    file.close()
+        return os.fdopen(file, "rb")
+    os.close(file)
     raise UnreadableImageError(f"{kind_of(status)}, not a regular file")
 
 

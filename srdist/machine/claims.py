@@ -28,6 +28,7 @@ from pathlib import Path
 
 from srdist.machine.files import sync
 from srdist.machine.liveness import LEASE_S, lives, whereabouts
+from srdist.machine.plainjson import parse_json
 
 HEARTBEAT_S = 5.0
 """Time between touches."""
@@ -207,7 +208,7 @@ class Worker:
         path = self.folder / "runs" / str(number)
         while True:
             try:
-                known = json.loads(path.read_bytes() or b"null")
+                known = parse_json(path.read_bytes() or b"null")
                 if known is None and self._now() - path.stat().st_mtime < HEARTBEAT_S:
                     time.sleep(0.05)  # made a moment ago: its process is about to write
                     continue

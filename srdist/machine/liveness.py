@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+from srdist.machine.plainjson import parse_json
 
 LEASE_S = 60.0
 """A process that has not touched its `alive` file for so long is taken for dead."""
@@ -27,7 +28,7 @@ def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
         # Opened, then asked: what a client of a shared folder remembers of a file may be a minute old.
         with (worker / "alive").open("rb") as file:
             age = now - os.fstat(file.fileno()).st_mtime
-            where = json.loads(file.read() or b"{}")
+            where = parse_json(file.read() or b"{}")
     except (FileNotFoundError, NotADirectoryError):
         return False
     except ValueError:

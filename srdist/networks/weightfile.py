@@ -22,6 +22,7 @@ from torch import Tensor
 from srdist import __version__
 from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes
+from srdist.machine.plainjson import parse_json
 from srdist.networks import config as networkconfig
 from srdist.networks.config import NetworkConfig, NetworkSection
 from srdist.networks.network import Network
@@ -70,7 +71,7 @@ def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
 def _ordered(data: bytes) -> bytes:
     """The same safetensors file with its header sorted: the library writes metadata in an order that varies."""
     length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header = json.dumps(parse_json(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
@@ -180,7 +181,7 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
             f"{source}: weights of format {metadata['srdist'][:20]!r}, expected {FORMAT!r}: a newer srdist wrote them"
         )
     try:
-        network = networkconfig.NETWORK.validate_python(json.loads(metadata["network"]))
+        network = networkconfig.NETWORK.validate_python(parse_json(metadata["network"]))
         step = int(metadata["step"])
     except ValidationError as error:
         wrong = "; ".join(itertools.islice(problems(error, NetworkConfig), 3))

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from srdist.images.pixels import to_pillow
+from srdist.machine.plainjson import parse_json
 from srdist.quality.metrics import psnr_y
 
 CELL = 436
@@ -67,7 +68,7 @@ def cut_grid(path: Path) -> list[list[Image.Image]]:
         sheet.load()
         if _PLACES not in sheet.info:
             raise ValueError(f"{path}: no sample grid of srdist (it has no note of its cells)")
-        return [[_cut(sheet, *place) for place in row] for row in json.loads(sheet.info[_PLACES])]
+        return [[_cut(sheet, *place) for place in row] for row in parse_json(sheet.info[_PLACES])]
 
 
 def _cut(sheet: Image.Image, left: int, top: int, width: int, height: int, times: int) -> Image.Image:

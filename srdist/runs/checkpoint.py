@@ -26,6 +26,7 @@ from torch import Tensor
 
 from srdist.machine.errors import WorkError
 from srdist.machine.files import named_in_errors, sync
+from srdist.machine.plainjson import parse_json
 
 FORMAT = 1
 _FOLDER = re.compile(r"step-(\d{8,})(\.replaced)?")
@@ -90,7 +91,7 @@ def read(folder: Path) -> Checkpoint:
         DamagedCheckpointError: a file is missing, cannot be read, is of another size or hash, or cannot be parsed.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest = parse_json((folder / "manifest.json").read_bytes())
         if manifest["format"] != FORMAT:
             raise DamagedCheckpointError(f"{folder}: format {manifest['format']}, expected {FORMAT}")
         listed = manifest["files"]
@@ -104,7 +105,7 @@ def read(folder: Path) -> Checkpoint:
         return Checkpoint(
             model=load(files["model.safetensors"]),
             optimizer=load(files["optimizer.safetensors"]),
-            trainer=json.loads(files["trainer.json"]),
+            trainer=parse_json(files["trainer.json"]),
             best=files.get("best.safetensors"),
         )
     except FileNotFoundError as error:
@@ -113,8 +114,8 @@ def read(folder: Path) -> Checkpoint:
         raise DamagedCheckpointError(f"{error.filename or folder}: {error.strerror or error}") from error
     except DamagedCheckpointError:
         raise
-    # ValueError: no JSON, no UTF-8, a file name with a zero byte; RecursionError: JSON too deep.
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, SafetensorError) as error:
+    # ValueError: no JSON, no UTF-8, a file name with a zero byte.
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise DamagedCheckpointError(f"{folder}: cannot be parsed: {error!r}") from error
 
 

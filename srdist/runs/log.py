@@ -24,6 +24,7 @@ from typing import Any, TextIO
 from PIL import Image
 
 from srdist.machine.files import named_in_errors, whole_file, write_bytes
+from srdist.machine.plainjson import parse_json
 from srdist.quality.grid import save_grid
 from srdist.runs.wandb_run import WandbRun
 
@@ -123,6 +124,6 @@ def _plain(value: Value) -> Value:
 def _step_of(line: bytes) -> float:
     """The step of a row; a torn last line of a killed run, and what is no row at all, is after every step."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return float(parse_json(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.inf

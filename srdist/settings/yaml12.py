@@ -10,9 +10,43 @@ import yaml
 
 from srdist.machine.errors import UserError
 
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
+"""Lists and mappings inside of each other."""
+MAX_VALUES = 10_000
+"""With what aliases stand for counted each time."""
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` and 12:30 are words; no key twice."""
+    """YAML whose numbers and truth values are YAML 1.2's: 1e-4 is a number, `no` and 12:30 are words; no key twice.
+
+    Aliases are taken, but ten lines of them may stand for more values than there is memory: all is counted.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._values = 0
+        self._values_of: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        before = self._values
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None:
+            return None
+        if is_alias and node not in self._values_of:
+            raise yaml.composer.ComposerError(None, None, "an alias inside of what it stands for", mark)
+        self._values += self._values_of[node] if is_alias else 1
+        if self._values > MAX_VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MAX_VALUES:,} values", mark)
+        self._values_of[node] = self._values - before
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -26,7 +60,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+        if tag.removeprefix("tag:yaml.org,2002:") not in ("bool", "float", "int", "timestamp")
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -47,14 +81,18 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """Parse YAML text; a syntax error is a UserError that names `source` and the line."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of 5,000 digits
         raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise UserError(f"{path}: more than {MAX_BYTES:,} bytes, expected a YAML file of settings")
+        return parse_yaml(data.decode("utf-8-sig"), source=str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from srdist.machine.errors import UserError
+from srdist.machine.plainjson import parse_json
 from srdist.shards.permutation import mix64
 
 MANIFEST = "manifest.json"
@@ -112,7 +113,7 @@ def parse_manifest(data: bytes, *, source: str) -> Manifest:
     """
     advice = "pack the set again, or `srdist shards index` where the tars are another tool's"
     try:
-        fields: Any = json.loads(data)
+        fields: Any = parse_json(data)
         if not isinstance(fields, dict):
             raise ValueError(f"expected an object, found {type(fields).__name__}")
         stated = fields.pop("manifest_id", None)

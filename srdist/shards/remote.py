@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from threading import Event, Thread
-from typing import TypeVar
+from typing import IO, TypeVar
 
+from srdist.images.decode import UnreadableImageError
+from srdist.images.folder import open_regular
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.files import named_in_errors, whole_file
 from srdist.machine.redaction import HIDDEN, redacted
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 TRIES = 5
 FIRST_WAIT_S = 0.5
+MAX_BYTES = 64 << 20
+"""Of a file that is read whole: a manifest of 400,000 shards."""
 _CHUNK = 1 << 20
 _LOCK_CHECK_S = 0.05
 
@@ -75,9 +79,12 @@ class Place:
                 )
             return _waited_for(self._url_of(file), lambda url, _: _read_remote(url))
         try:
-            return (Path(self.name) / file).read_bytes()
+            with open_regular(Path(self.name) / file) as opened:
+                return _bounded(opened, self.path_of(file))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except UnreadableImageError as error:
+            raise UserError(f"{self.path_of(file)}: {error}") from error
 
     def local(self, file: str, *, sha256: str) -> Path:
         """The local path of a file of the set, fetched first where the set is remote."""
@@ -102,7 +109,9 @@ class Place:
         """A descriptor of a file of the set, read-only; one that is open stays whole when the cache drops it."""
         for tried in range(1, TRIES + 1):
             try:
-                return os.open(self.local(file, sha256=sha256), os.O_RDONLY | os.O_CLOEXEC)
+                # O_NONBLOCK: a FIFO opens at once, and then cannot be read. Regular files do not know it.
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+                return os.open(self.local(file, sha256=sha256), flags)
             except FileNotFoundError:  # dropped from the cache by another process just now
                 if not self.remote or tried == TRIES:
                     raise
@@ -114,9 +123,15 @@ def _read_remote(url: str) -> bytes | None:
 
     try:
         with fsspec.open(url, "rb") as file:
-            data: bytes = file.read()
+            return _bounded(file, redacted(url))
     except FileNotFoundError:
         return None
+
+
+def _bounded(file: IO[bytes], shown: str) -> bytes:
+    data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{shown}: more than {MAX_BYTES >> 20} MB, expected a manifest")
     return data
 
 
@@ -213,6 +228,8 @@ def _retried(url: str, attempt: Callable[[str, Event], T], given_up: Event) -> T
     for tried in range(1, TRIES + 1):
         try:
             return attempt(url, given_up)
+        except UserError:
+            raise
         except (ImportError, ValueError) as error:
             raise UserError(redacted(f"{url}: fsspec cannot open it: {error}")) from error
         except Exception as error:  # each fsspec backend raises errors of its own library

@@ -14,6 +14,7 @@ from srdist.images.photo import OutputFormat
 from srdist.machine.claims import Worker
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.files import whole_file
+from srdist.machine.plainjson import parse_json
 from srdist.upscaling.plan import Item, Plan
 from srdist.upscaling.receipts import Receipt, Receipts, same_log
 
@@ -63,7 +64,7 @@ def write_job(state: Path, job: Job, worker: Worker) -> None:
 def read_job(state: Path) -> Job:
     """The job that was last begun in this state folder; a UserError where there is none."""
     try:
-        return Job(**json.loads((state / "job.json").read_bytes()))
+        return Job(**parse_json((state / "job.json").read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{state.parent}: no upscale job has been begun here") from error
 

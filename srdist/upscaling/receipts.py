@@ -10,6 +10,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from srdist.machine.plainjson import parse_json
+
 _OFFSET_BITS = 40
 """Of a receipt's place: bytes into a log; the bits above are the log's number, from 1 on."""
 
@@ -119,7 +121,7 @@ def same_log(place: int, other: int) -> bool:
 def _parse(line: bytes) -> Receipt | None:
     """A receipt; None where the line is none: damaged by the disk, its image is made again."""
     try:
-        known = json.loads(line)
+        known = parse_json(line)
         known["notes"] = tuple(known.get("notes", ()))
         receipt = Receipt(**{name: known[name] for name in _FIELDS if name in known})
         os.fsencode(receipt.path + receipt.output)

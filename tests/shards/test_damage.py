@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -271,6 +273,38 @@ def test_an_edited_manifest_is_refused_in_one_line(
     done = CliRunner().invoke(main, ["shards", "verify", index.folder])
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_text("[" * 200_000), "not a manifest: nested more than 64 deep"),
+        (lambda path: path.write_text('{"splits":' * 200_000), "not a manifest: nested more than 64 deep"),
+        (lambda path: path.open("wb").truncate(100 << 30), "more than 64 MB, expected a manifest"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),
+        (os.mkfifo, "a FIFO, not a regular file"),
+        (lambda path: path.mkdir(), "a folder, not a regular file"),
+    ],
+    ids=["lists", "objects", "huge", "device", "FIFO", "folder"],
+)
+def test_what_cannot_be_a_manifest_is_refused_at_once(
+    index: ShardIndex, make: Callable[[Path], object], words: str
+) -> None:
+    path = Path(index.folder) / "manifest.json"
+    path.unlink()
+    make(path)
+    done = CliRunner().invoke(main, ["shards", "info", index.folder])
+    assert done.exit_code == 2
+    (line,) = done.output.splitlines()
+    assert f"{path}: {words}" in line
+
+
+def test_a_fifo_in_the_place_of_a_tar_is_named_and_not_waited_for(index: ShardIndex) -> None:
+    path = Path(index.shard_path(0))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(WorkError, match=re.escape(str(path))):
+        index.read(0)
 
 
 def test_a_tar_that_the_manifest_does_not_know_is_named(index: ShardIndex) -> None:
