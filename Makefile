@@ -94,21 +94,21 @@ NET ?= srcnn_x2
 DATA ?=
 REPRODUCED := runs/reproduce/$(NET)
 .PHONY: reproduce
-reproduce: setup ## Retrain shipped weights and compare: NET=srcnn_x2 DATA=DIR (with Set5 and Set14)
+reproduce: setup ## Retrain bundled weights and compare: NET=srcnn_x2 DATA=DIR (with Set5 and Set14)
 	@test -n "$(DATA)" || { echo "make reproduce: give the folder with Set5 and Set14: DATA=DIR" >&2; exit 2; }
 	$(BIN)/accelerate launch srdist/train.py --config configs/$(NET).yaml --run $(REPRODUCED)/run
-	mkdir -p $(REPRODUCED)/shipped $(REPRODUCED)/retrained
-	cp srdist/weights/$(NET).safetensors $(REPRODUCED)/shipped/
+	mkdir -p $(REPRODUCED)/bundled $(REPRODUCED)/retrained
+	cp srdist/weights/$(NET).safetensors $(REPRODUCED)/bundled/
 	cp $(REPRODUCED)/run/best.safetensors $(REPRODUCED)/retrained/$(NET).safetensors
-	@echo "== shipped"
-	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights $(REPRODUCED)/shipped
+	@echo "== bundled"
+	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights $(REPRODUCED)/bundled
 	@echo "== retrained"
 	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --weights $(REPRODUCED)/retrained
-	@cmp $(REPRODUCED)/shipped/$(NET).safetensors $(REPRODUCED)/retrained/$(NET).safetensors \
+	@cmp $(REPRODUCED)/bundled/$(NET).safetensors $(REPRODUCED)/retrained/$(NET).safetensors \
 		&& echo "the same bytes" || echo "other bytes: expected with another number of ranks or threads, or another torch"
 
 .PHONY: pictures
-pictures: setup ## Draw the pictures of README with the weights that come along
+pictures: setup ## Draw the pictures of README with the bundled weights
 	@mkdir -p runs
 	$(BIN)/python -c "from skimage import data; from PIL import Image; Image.fromarray(data.astronaut()).save('runs/astronaut.png')"
 	$(BIN)/srdist compare runs/astronaut.png --weights srcnn_x3 --out docs/pictures/compare_x3.png

@@ -1,4 +1,4 @@
-"""The shipped weights against what is published and against the seed: one line a claim, with the bar beside it.
+"""The bundled weights against what is published and against the seed: one line a claim, with the bar beside it.
 
 Usage: python -m benchmarks.weights --data DIR [--celeba shards/celeba] [--weights DIR] [--quick] [--json FILE]
 
@@ -24,7 +24,7 @@ from PIL import Image
 
 from srdist.images.kernels import Kernel
 from srdist.machine.device import environment
-from srdist.networks.weightfile import SHIPPED, load_weights
+from srdist.networks.weightfile import BUNDLED, load_weights
 from srdist.quality.table import QualityTable, evaluate
 
 PUBLISHED = {
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--celeba", default="shards/celeba")
-    parser.add_argument("--weights", type=Path, default=SHIPPED, help="folder of NAME.safetensors")
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="folder of NAME.safetensors")
     parser.add_argument("--quick", action="store_true", help="of the test sets Set5 only")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()

@@ -72,7 +72,7 @@ KERNELS = click.Choice(get_args(Kernel))
 @click.option(
     "--weights",
     metavar="W",
-    help="Weights file, run folder or shipped name; without it the resamplings only.",
+    help="Weights file, run folder or the name of bundled weights; without it the resamplings only.",
 )
 @click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
 @click.option(
@@ -138,7 +138,7 @@ def evaluate(
 
 @main.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--weights", metavar="W", help="Weights file, run folder or shipped name.")
+@click.option("--weights", metavar="W", help="Weights file, run folder or the name of bundled weights.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The figure, a PNG.")
 @click.option(
     "--methods",
@@ -191,7 +191,7 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
     default="srcnn_x2",
     show_default=True,
     metavar="W",
-    help="Weights file, run folder or shipped name.",
+    help="Weights file, run folder or the name of bundled weights.",
 )
 @click.option(
     "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
@@ -207,7 +207,10 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
     "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."
 )
 @click.option(
-    "--shard", metavar="I/N", help="Begin at the I-th of N parts, I from 0 (processes sharing one DST)."
+    "--part",
+    "--shard",
+    metavar="I/N",
+    help="Begin at the I-th of N parts, I from 0 (processes sharing one DST).",
 )
 def upscale(
     src: Path,
@@ -217,7 +220,7 @@ def upscale(
     overwrite: bool,
     output_format: OutputFormat | None,
     quality: int,
-    shard: str | None,
+    part: str | None,
 ) -> None:
     """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
 
@@ -233,7 +236,7 @@ def upscale(
             dst,
             weights=weights,
             tile=tile,
-            shard=shard,
+            part=part,
             output_format=output_format,
             quality=quality,
             overwrite=overwrite,
@@ -255,7 +258,7 @@ def report(run: Path, out: Path | None) -> None:
 @click.argument("weights")
 @click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
 def export(weights: str, out: Path) -> None:
-    """Write WEIGHTS (a file, run folder or shipped name) in another format, for programs without torch."""
+    """Write WEIGHTS (a file, run folder or the name of bundled weights) in another format, for programs without torch."""
     from srdist.networks.onnxfile import export_onnx
     from srdist.networks.weightfile import load_weights
 

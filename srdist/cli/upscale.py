@@ -39,13 +39,13 @@ def run(
     *,
     weights: str,
     tile: str,
-    shard: str | None,
+    part: str | None,
     output_format: OutputFormat | None,
     quality: int,
     overwrite: bool,
 ) -> int:
     """Do what the command line says; the exit code, 0 or 1 (see cli.upscale)."""
-    launch = Launch.of(os.environ, shard=_parse_shard(shard))
+    launch = Launch.of(os.environ, part_of=_parse_part(part))
     tile_side = _parse_tile(tile)
     refuse_overlap(source, destination)
     if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
@@ -213,12 +213,12 @@ def _parse_tile(text: str) -> int | None:
     return int(text)
 
 
-def _parse_shard(text: str | None) -> tuple[int, int] | None:
+def _parse_part(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise UserError(f"--shard {text}: expected I/N with I from 0 to N-1, as in 0/4")
+        raise UserError(f"--part {text}: expected I/N with I from 0 to N-1, as in 0/4")
     return int(index), int(count)
 
 

@@ -31,7 +31,7 @@ class Launch:
     """The same among those on this machine."""
     local_world: int
     part: int
-    """Index in the array or Indexed Job (or --shard) that this launch is one of; 0 where there is none."""
+    """Index in the array or Indexed Job (or --part) that this launch is one of; 0 where there is none."""
     share: float
     """Where in a list of work this process begins, 0 to below 1. It only spreads the starting points: whoever is done
     goes on with what the others have not begun."""
@@ -43,11 +43,11 @@ class Launch:
     """Whether the GPUs are to be left alone."""
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], *, shard: tuple[int, int] | None = None) -> Launch:
+    def of(cls, environ: Mapping[str, str], *, part_of: tuple[int, int] | None = None) -> Launch:
         """Read what the launcher has left.
 
         Args:
-            shard: (I, N) of --shard, in the place of the index of an array or an Indexed Job.
+            part_of: (I, N) of --part, in the place of the index of an array or an Indexed Job.
         """
 
         def number(name: str, default: int) -> int:
@@ -57,12 +57,12 @@ class Launch:
         joins = "RANK" in environ or "WORLD_SIZE" in environ
         rank = number("RANK", number("SLURM_PROCID", 0))
         world = max(number("WORLD_SIZE", number("SLURM_NTASKS", 1)), 1)
-        part, parts = shard or (0, 1)
-        if shard is None and "SLURM_ARRAY_TASK_ID" in environ:
+        part, parts = part_of or (0, 1)
+        if part_of is None and "SLURM_ARRAY_TASK_ID" in environ:
             step = max(number("SLURM_ARRAY_TASK_STEP", 1), 1)
             part = max(number("SLURM_ARRAY_TASK_ID", 0) - number("SLURM_ARRAY_TASK_MIN", 0), 0) // step
             parts = number("SLURM_ARRAY_TASK_COUNT", part + 1)
-        elif shard is None and "JOB_COMPLETION_INDEX" in environ:
+        elif part_of is None and "JOB_COMPLETION_INDEX" in environ:
             part, parts = number("JOB_COMPLETION_INDEX", 0), number("JOB_COMPLETIONS", 0)
         local_rank, local_world = number("LOCAL_RANK", 0), max(number("LOCAL_WORLD_SIZE", 1), 1)
         cores = usable_cores()

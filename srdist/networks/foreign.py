@@ -24,7 +24,7 @@ INSTALL = "pip install 'srdist[spandrel]'"
 
 
 def load_network(name: str | Path) -> Network:
-    """Load what a path, run folder or shipped name means; files that are not ours through spandrel.
+    """Load what a path, run folder or the name of bundled weights means; files that are not ours through spandrel.
 
     Raises:
         UserError: no such file, damaged, of no known architecture, or spandrel would be needed and is not installed.

@@ -31,7 +31,7 @@ from srdist.settings.section import problems
 
 FORMAT = "1"
 _FLOATS = ("F32", "F16", "BF16", "F64")
-SHIPPED = Path(__file__).parents[1] / "weights"
+BUNDLED = Path(__file__).parents[1] / "weights"
 """Folder of the weights that come with the package; `--weights NAME` names one without its suffix."""
 
 
@@ -77,7 +77,7 @@ def _ordered(data: bytes) -> bytes:
 
 
 def load_weights(name: str | Path) -> tuple[Network, WeightsInfo]:
-    """A network in evaluation mode on the CPU, from a file, a run folder (its best) or a shipped name.
+    """A network in evaluation mode on the CPU, from a file, a run folder (its best) or the name of bundled weights.
 
     Files without srdist's metadata, and `.pth`, are known by their tensors' names (statedict.py).
 
@@ -98,7 +98,7 @@ def load_weights(name: str | Path) -> tuple[Network, WeightsInfo]:
 
 
 def find_weights(name: str | Path) -> Path:
-    """The file meant by a path, a run folder or a shipped name."""
+    """The file meant by a path, a run folder or the name of bundled weights."""
     path = Path(name)
     if path.is_dir():
         for candidate in ("best.safetensors", "last.safetensors"):
@@ -107,11 +107,11 @@ def find_weights(name: str | Path) -> Path:
         raise UserError(f"{path}: a folder without best.safetensors or last.safetensors")
     if path.is_file():
         return path
-    shipped = SHIPPED / f"{name}.safetensors"
-    if path.name == str(name) and shipped.is_file():
-        return shipped
-    known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
-    raise UserError(f"{path}: no such weights file" + (f"; shipped names: {known}" if known else ""))
+    bundled = BUNDLED / f"{name}.safetensors"
+    if path.name == str(name) and bundled.is_file():
+        return bundled
+    known = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.safetensors")))
+    raise UserError(f"{path}: no such weights file" + (f"; bundled weights: {known}" if known else ""))
 
 
 def start_from(network: Network, section: NetworkSection, name: str) -> None:

@@ -79,7 +79,7 @@ def restore(
     """The state in which the run folder stands, loaded into `learner` too; that of a new run where it has none.
 
     Args:
-        warn: is told of checkpoints that were passed over.
+        warn: is told of checkpoints that were skipped.
 
     Raises:
         UserError: the network, the images, the seed or the like differ from the run's, or only its
@@ -92,7 +92,7 @@ def restore(
         return RunState(Counts(), Trace(), EpochProof(index, start=0))
     path, saved, passed_over = found
     for problem in passed_over:
-        warn(f"checkpoint passed over: {problem}")
+        warn(f"checkpoint skipped: {problem}")
     trainer = saved.trainer
     old = parse(trainer["config"], source=f"{path}/trainer.json", kind=type(config))
     changed = runfolder.changes(old, config, source=run)

@@ -95,7 +95,7 @@ def test_indexed_jobs_of_unknown_number_begin_apart() -> None:
 
 def test_a_shard_holds_the_ranks_of_its_launch() -> None:
     environ = {"RANK": "1", "WORLD_SIZE": "2", "SLURM_ARRAY_TASK_ID": "9"}
-    assert Launch.of(environ, shard=(1, 4)).share == 0.375
+    assert Launch.of(environ, part_of=(1, 4)).share == 0.375
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_processes_on_one_machine_take_a_gpu_each_and_not_all_the_first(
 
 
 def test_the_parts_of_a_hand_made_launch_take_a_gpu_each() -> None:
-    assert [Launch.of({}, shard=(i, 3)).gpu(2) for i in range(3)] == [0, 1, 0]
+    assert [Launch.of({}, part_of=(i, 3)).gpu(2) for i in range(3)] == [0, 1, 0]
 
 
 def test_what_is_no_number_counts_as_absent() -> None:

@@ -56,13 +56,13 @@ def test_a_run_folder_means_its_best_weights_else_its_last(tmp_path: Path) -> No
         assert load_weights(run)[1].step == step
 
 
-def test_a_shipped_name_is_found_and_an_unknown_one_is_told_the_names(
+def test_the_name_of_bundled_weights_is_found_and_an_unknown_one_is_told_the_names(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weightfile, "SHIPPED", saved.parent)
+    monkeypatch.setattr(weightfile, "BUNDLED", saved.parent)
     monkeypatch.chdir("/")
     assert load_weights("net")[1].step == 12
-    with pytest.raises(UserError, match=r"nett: no such weights file; shipped names: net$"):
+    with pytest.raises(UserError, match=r"nett: no such weights file; bundled weights: net$"):
         load_weights("nett")
     with pytest.raises(UserError, match="no such weights file"):
         load_weights(tmp_path / "gone" / "net")

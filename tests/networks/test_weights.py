@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.weights import PUBLISHED, SEED_PARAMETERS, SET14_GREY
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.weightfile import SHIPPED, find_weights, load_weights
+from srdist.networks.weightfile import BUNDLED, find_weights, load_weights
 from srdist.quality.table import QualityTable, evaluate
 
 GENERAL = {2: "srcnn_x2", 3: "srcnn_x3", 4: "srcnn_x4"}
@@ -35,7 +35,7 @@ def least_gain_db(scores: QualityTable) -> float:
 
 
 def test_each_has_a_card_and_fewer_parameters_than_the_seed() -> None:
-    files = sorted(SHIPPED.glob("*.safetensors"))
+    files = sorted(BUNDLED.glob("*.safetensors"))
     assert {path.stem for path in files} == {*GENERAL.values(), "srcnn_celeba_x2", "srcnn_celeba_x2_bilinear"}
     for path in files:
         assert path.stem in path.with_suffix(".md").read_text()

@@ -465,7 +465,7 @@ def test_bad_calls_are_refused_in_one_line(tree: Path, tmp_path: Path, weights: 
     assert "SRC lies inside DST" in refused(tree / "a", tree, *w)
     assert "expected a folder" in refused(tree, file, *w)
     assert "not a safetensors file" in refused(tree, dst, "--weights", tree / "0.jpg")
-    assert "expected I/N" in refused(tree, dst, *w, "--shard", "4/4")
+    assert "expected I/N" in refused(tree, dst, *w, "--part", "4/4")
     assert "do not agree" in refused(tree / "1.png", tmp_path / "x.png", *w, "--format", "jpg")
     assert "--tile 0: expected auto or a number" in refused(tree, dst, *w, "--tile", "0")
     assert not dst.exists()
