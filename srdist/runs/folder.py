@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from srdist.config import Config
+from srdist.machine import locks
 from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _PATIENCE_S = 5.0
 """A run that was just stopped is still saving: the next one waits this long for the folder."""
@@ -33,33 +35,20 @@ FROZEN = (
 """Fields that make the run what it is: a resumption that changes one is refused."""
 
 
-def lock(run: Path) -> IO[str]:
-    """Hold the run folder until the returned file is closed or this process ends, however it ends.
+def lock(run: Path) -> BaseFileLock:
+    """Hold the run folder until the lock is released or this process ends, however it ends.
 
     Raises:
         UserError: another process holds it, or the folder cannot be made.
     """
     run.mkdir(parents=True, exist_ok=True)
-    file = (run / ".lock").open("a+")
-    end = time.monotonic() + _PATIENCE_S
-    while not _try_lock(file):
-        if time.monotonic() > end:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UserError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
-        time.sleep(0.1)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    return file
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    path = run / ".lock"
+    held = locks.take(path, patience_s=_PATIENCE_S)
+    if held is None:
+        holder = path.read_text().strip() or "another process"
+        raise UserError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
+    path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    return held
 
 
 def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:

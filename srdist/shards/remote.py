@@ -8,10 +8,8 @@ sets larger than the disk (window order then; default: no bound).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
@@ -19,14 +17,18 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from threading import Event, Thread
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from srdist.images.decode import UnreadableImageError
 from srdist.images.folder import open_regular
+from srdist.machine import locks
 from srdist.machine.errors import UserError, WorkError
-from srdist.machine.files import named_in_errors, whole_file
+from srdist.machine.files import whole_file
 from srdist.machine.redaction import HIDDEN, redacted
 from srdist.machine.waiting import wait_for
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 T = TypeVar("T")
 
@@ -35,7 +37,6 @@ FIRST_WAIT_S = 0.5
 MAX_BYTES = 64 << 20
 """Of a file that is read whole: a manifest of 400,000 shards."""
 _CHUNK = 1 << 20
-_LOCK_CHECK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +178,18 @@ class _GivenUpError(Exception):
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Be the only process that fetches `path`."""
-    name = path.parent / f".{path.name}.lock"
-    with named_in_errors(name), name.open("w") as lock:
+    held: list[BaseFileLock] = []
 
-        def taken(timeout_s: float) -> bool:
-            end = time.monotonic() + timeout_s
-            while True:
-                with suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return True
-                if time.monotonic() > end:
-                    return False
-                time.sleep(_LOCK_CHECK_S)
+    def taken(timeout_s: float) -> bool:
+        lock = locks.take(path.parent / f".{path.name}.lock", patience_s=timeout_s)
+        held.extend([lock] if lock else [])
+        return lock is not None
 
-        wait_for(taken, waits=lambda: f"process {os.getpid()} waits for another that fetches {path}")
+    wait_for(taken, waits=lambda: f"process {os.getpid()} waits for another that fetches {path}")
+    try:
         yield
+    finally:
+        held.pop().release()
 
 
 def _waited_for(url: str, attempt: Callable[[str, Event], T]) -> T:

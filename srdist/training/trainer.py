@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
@@ -33,6 +33,9 @@ from srdist.training.progress import Progress
 from srdist.training.schedule import learning_rate
 from srdist.training.state import prepare_folder, refuse_not_finite, restore, save, weights_file
 from srdist.training.validation import Validator
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 Watch = Callable[[int, Scores], str | None]
 
@@ -73,7 +76,7 @@ class Trainer:
                 config.train.global_batch, world=self.world, rank_batch=config.train.rank_batch
             )
         )
-        self._lock: IO[str] | None = None
+        self._lock: BaseFileLock | None = None
         ranks.main_first(self._take_lock)
         self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
         self.index, network, self.validator = ranks.together(self._open_inputs)
@@ -131,7 +134,7 @@ class Trainer:
         self.log.close()
         self.accelerator.end_training()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def _step(self, pairs: Iterator[Pair]) -> str | None:
         """One optimizer step and what is due after it; the reason if a stop was asked for instead."""

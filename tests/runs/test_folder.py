@@ -20,7 +20,7 @@ def test_a_folder_in_use_is_refused_with_its_holder_and_free_when_that_one_is_go
     run = tmp_path / "run"
     with folder.lock(run), pytest.raises(UserError, match=f"is in use by process {os.getpid()} on "):
         folder.lock(run)
-    folder.lock(run).close()
+    folder.lock(run).release()
 
 
 def test_what_changed_is_found_by_field_and_what_makes_the_run_cannot_change(tmp_path: Path) -> None:
