@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ from srdist.upscaling.outputs import refuse_overlap
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipt, Receipts
 
+STOP_S = 15.0
+"""Time between a signal to stop and the end of the process, at most."""
 RECENT_S = 60.0
 """Time over which `--status` takes the rate."""
 
@@ -224,12 +228,19 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
 
 @contextmanager
 def _interruptible(*, main: bool) -> Iterator[None]:
-    """Claims and temporary files are removed on the way out, when a launcher stops its processes (TERM) as well."""
+    """A stop is a stop: claims and temporary files are removed on the way out, whatever a thread is blocked in."""
+    stopped = 0
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = 128 + number
         if main:
             click.echo("srdist: stopped; the same command goes on", err=True)
-        raise SystemExit(128 + number)
+        # Where the way out itself is blocked, in a file system that does not answer, the process ends all the same.
+        last = threading.Timer(STOP_S, os._exit, [stopped])
+        last.daemon = True
+        last.start()
+        raise SystemExit(stopped)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -237,3 +248,8 @@ def _interruptible(*, main: bool) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if stopped:
+            # Not by the interpreter's way: it waits for threads, and one may be blocked for ever.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(stopped)

@@ -24,7 +24,7 @@ from srdist.networks.enlarger import Enlarger
 from srdist.upscaling.imagefile import load, stores
 from srdist.upscaling.jobstate import Job, Tally, UpscaleReport, write_job, write_summary
 from srdist.upscaling.maker import Maker, Output
-from srdist.upscaling.outputs import refuse_overlap
+from srdist.upscaling.outputs import refuse_overlap, refuse_overlap_below
 from srdist.upscaling.pipeline import Pipeline
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipts
@@ -88,6 +88,8 @@ def upscale_tree(
     """
     refuse_overlap(source, destination)
     inputs = Inputs(source, output_format=output.format)
+    paths = (inputs.output(i) if source.is_file() else inputs.paths[i] for i in range(len(inputs)))
+    refuse_overlap_below(source, inputs.folder, paths, destination)
     state = destination / STATE
     began = time.time() if began is None else began
     settings = hashlib.sha256(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -52,6 +52,31 @@ def refuse_overlap(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: DST lies inside SRC {source}, its outputs would become inputs")
     if src.is_relative_to(dst):
         raise UserError(f"{source}: SRC lies inside DST {destination}, outputs could fall among the inputs")
+
+
+def refuse_overlap_below(source: Path, folder: Path, paths: Iterable[str], destination: Path) -> None:
+    """Refuse where links inside SRC or DST bring the two together: an input would be overwritten, or an output read.
+
+    Args:
+        folder: what the paths are relative to.
+        paths: of all inputs' outputs if SRC is one file, else of all inputs.
+    """
+    if source.is_file():
+        for path in paths:
+            if (destination / path).resolve() == source.resolve():
+                raise UserError(f"{destination}: the output would replace its input {source}")
+        return
+    prefixes = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+    real_source, real_destination = source.resolve(), destination.resolve()
+    inputs = {prefix: (folder / prefix).resolve() for prefix in prefixes}
+    where = {place: prefix for prefix, place in inputs.items()}
+    for prefix, place in inputs.items():
+        if place.is_relative_to(real_destination):
+            raise UserError(f"{folder / prefix}: leads into DST {destination}, outputs would become inputs")
+    for prefix in inputs:
+        target = (destination / prefix).resolve()
+        if target in where or target.is_relative_to(real_source):
+            raise UserError(f"{destination / prefix}: leads into SRC {source}, outputs could replace inputs")
 
 
 def usual_output(path: str, *, output_format: OutputFormat | None) -> str:

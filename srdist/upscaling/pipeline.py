@@ -24,6 +24,7 @@ import torch
 from srdist.images.decode import UnreadableImageError
 from srdist.machine.watchdog import Watchdog
 from srdist.networks.enlarger import Enlarger
+from srdist.networks.tiling import NotFiniteError
 from srdist.upscaling.imagefile import Loaded, Store, in_strips, kind, stores
 from srdist.upscaling.jobstate import LOOKING_THREADS, Tally
 from srdist.upscaling.maker import Maker
@@ -168,9 +169,12 @@ class Pipeline:
             group = self._next_group()
             for task, _ in group:
                 task.stage = "is with the network"
-            self._groups += 1
-            job = self._networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
-            self._when_done(job, functools.partial(self._take_enlarged, group))
+            self._submit(group)
+
+    def _submit(self, group: list[tuple[_Task, Loaded]]) -> None:
+        self._groups += 1
+        job = self._networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
+        self._when_done(job, functools.partial(self._take_enlarged, group))
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
         """The image that waits longest, and those that have its shape: they share a batch."""
@@ -199,6 +203,16 @@ class Pipeline:
         self._groups -= 1
         try:
             made = job.result()
+        except NotFiniteError as error:
+            # Each of the others alone: only what the network makes such pixels of has failed.
+            if len(group) > 1:
+                for one in group:
+                    self._submit([one])
+                return
+            ((task, _),) = group
+            self.maker.fail(task.assigned.image.item, str(error))
+            self._settle(task)
+            return
         except UnreadableImageError as error:
             ((task, _),) = group  # only rows are decoded this late, and they come one image at a time
             self.maker.fail(task.assigned.image.item, str(error))

@@ -156,6 +156,29 @@ def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
     assert outputs(tmp_path / "batched") == outputs(tmp_path / "single")
 
 
+class BlindToWhite(Around):
+    """A network that overflows on white images."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        white = lr.mean((1, 2, 3)) > 0.99
+        return torch.where(white[:, None, None, None], torch.nan, super().forward(lr))
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_only_the_image_of_which_the_network_makes_nan_fails(
+    tmp_path: Path, weights: Path, batch: int
+) -> None:
+    source, dst = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    for k in range(6):
+        Image.new("RGB", (8, 8), "white" if k == 3 else "navy").save(source / f"{k}.png")
+    enlarger = Enlarger(BlindToWhite(load_weights(weights)[0]), device=torch.device("cpu"))
+    enlarger.batch = batch
+    report = go(source, dst, weights, enlarger=enlarger)
+    assert (report.done, report.failed) == (5, 1)
+    assert [line[:16] for line in (dst / "failures.jsonl").read_text().splitlines()] == ['{"path": "3.png"']
+
+
 def test_a_slow_disk_holds_up_the_reading_of_further_images(
     tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

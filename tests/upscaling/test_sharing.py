@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -176,3 +178,40 @@ def test_what_is_recorded_and_cannot_be_read_back_ends_the_job_instead_of_going_
 
     monkeypatch.setattr(Worker, "record", record_badly)
     assert ".png cannot be read back" in refused(small, dst, "--weights", weights)
+
+
+def test_no_link_brings_an_output_over_an_input(small: Path, tmp_path: Path, weights: Path) -> None:
+    dst, w = tmp_path / "dst", ("--weights", weights)
+    image = (small / "00.png").read_bytes()
+    assert "would replace its input" in refused(small / "00.png", small, *w, "--overwrite")
+    (small / "s").mkdir()
+    (small / "00.png").rename(small / "s" / "x.png")
+    dst.mkdir()
+    (dst / "s").symlink_to(small / "s")
+    assert "leads into SRC" in refused(small, dst, *w, "--overwrite")
+    assert (small / "s" / "x.png").read_bytes() == image
+    (dst / "s").unlink()
+    go(small, dst, weights)
+    (small / "out").symlink_to(dst)
+    assert "outputs would become inputs" in refused(small, dst, *w)
+
+
+def test_a_stop_is_a_stop_whatever_a_thread_is_blocked_in(small: Path, tmp_path: Path, weights: Path) -> None:
+    dst = tmp_path / "dst"
+    code = """
+import sys, threading, time
+from srdist.upscaling import maker, pipeline
+from srdist.cli.main import main
+def load(path, **_):
+    print("reads", flush=True)
+    threading.Event().wait()  # as in a file system that does not answer
+maker.load, pipeline.GRACE_S = load, 0.2
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", code, "upscale", small, dst, "--weights", weights]
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"reads\n"
+        process.terminate()
+        assert process.wait(timeout=14) == 143
+    assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
