@@ -111,7 +111,7 @@ def evaluate(
     import json
 
     from srdist.machine import ranks
-    from srdist.machine.files import write_bytes
+    from srdist.machine.files import write_named
     from srdist.quality import table as qualitytable
 
     with ranks.process_group() as device:
@@ -131,7 +131,7 @@ def evaluate(
                     f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
                 )
             if csv_file is not None:
-                write_bytes(csv_file, qualitytable.as_csv(table).encode())
+                write_named(csv_file, qualitytable.as_csv(table).encode())
     if table.failures:
         click.get_current_context().exit(1)
 

@@ -209,10 +209,14 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()  # isdigit holds for superscripts too, which int() refuses
+
+
 def _parse_tile(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise UserError(f"--tile {text}: expected auto or a number of input pixels, 1 or more")
     return int(text)
 
@@ -221,7 +225,7 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (slash and _is_number(index) and _is_number(count) and int(index) < int(count)):
         raise UserError(f"--part {text}: expected I/N with I from 0 to N-1, as in 0/4")
     return int(index), int(count)
 

@@ -25,6 +25,7 @@ from PIL import Image
 from srdist.images.decode import MAX_PIXELS, UnreadableImageError, decoding
 from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError, colour_profile
 from srdist.images.strange import vips
+from srdist.machine.files import named_in_errors
 
 STREAMED = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff"})
 """Suffixes of what libvips can read row by row here; other large files are read whole by Pillow."""
@@ -148,8 +149,11 @@ def encode_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> t
             case "BMP":
                 Image.fromarray(image.numpy()).save(target, "BMP")  # whole: Pillow has no other way
     except pyvips.Error as error:
-        code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
-        raise OSError(code, f"libvips: {_one_line(error)}", str(target)) from error
+        # libvips drops the number of a write error: the disk is asked once more.
+        with named_in_errors(target), target.open("ab") as file:
+            file.write(bytes(1 << 20))
+            os.fsync(file.fileno())
+        raise OSError(errno.EIO, f"libvips: {_one_line(error)}", str(target)) from error
     return tuple(notes)
 
 

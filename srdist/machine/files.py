@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +42,30 @@ def whole_file(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def named_file(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
+    """As `whole_file`, for an output that a user names: a link is followed, and a device or FIFO is written into."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        with whole_file(Path(os.path.realpath(path)), scratch=scratch) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        with named_in_errors(path), temporary.open("rb") as made, path.open("wb") as file:
+            shutil.copyfileobj(made, file)
+
+
+def write_named(path: Path, data: bytes) -> None:
+    """Write `data` to an output that a user names (see `named_file`)."""
+    with named_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from srdist.machine.errors import UserError
-from srdist.machine.files import whole_file
+from srdist.machine.files import named_file
 from srdist.networks.network import Network
 from srdist.networks.weightfile import WeightsInfo
 
@@ -47,5 +47,5 @@ def export_onnx(network: Network, info: WeightsInfo, out: Path) -> None:
     program.model.metadata_props.update(
         {"scale": str(network.scale), "kernel": info.kernel, "manifest_id": info.manifest_id}
     )
-    with whole_file(out) as temporary:
+    with named_file(out) as temporary:
         program.save(temporary, external_data=False)

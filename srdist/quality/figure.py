@@ -21,7 +21,7 @@ from srdist.images.decode import UnreadableImageError
 from srdist.images.kernels import Kernel
 from srdist.images.pixels import luma, to_pillow, to_u8
 from srdist.machine.errors import UserError
-from srdist.machine.files import whole_file
+from srdist.machine.files import named_file
 from srdist.networks.tiling import NotFiniteError
 from srdist.networks.weightfile import load_weights
 from srdist.quality import metrics
@@ -188,7 +188,7 @@ def save_figure(path: Path, picture: Image.Image) -> None:
     """Write the figure as a whole PNG file."""
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the figure is a PNG, expected a name that ends in .png")
-    with whole_file(path) as temporary:
+    with named_file(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from srdist import __version__
 from srdist.config import describe
-from srdist.machine.files import write_bytes
+from srdist.machine.files import write_named
 from srdist.report import charts
 from srdist.report import samples as samplesection
 from srdist.report.charts import Chart, Series
@@ -25,7 +25,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     record = read_run(run)
     path = out or run / "report.html"
-    write_bytes(path, page(record).encode())
+    write_named(path, page(record).encode())
     return path
 
 

@@ -14,9 +14,9 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +144,7 @@ def _check(source: Source, min_side: int) -> Checked | tuple[str, str, str]:
         data = read_regular(source.file)
         height, width = check_image(data, min_side=min_side)
     except OSError as error:
-        return source.relative, "unreadable", f"{error.strerror}"
+        return source.relative, "unreadable", error.strerror or str(error)
     except UnreadableImageError as error:
         return source.relative, "unreadable", str(error)
     except TooSmallError as error:
@@ -311,6 +311,10 @@ def publish(folder: Path, out: Path) -> None:
     wholefile.sync(out)
 
 
+AHEAD = 16
+"""Items that wait for each thread, at most: one that waits takes 2 kB, and ten million of them took 20 GB."""
+
+
 def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, title: str) -> Iterator[R]:
     """The results of `work` in the order of `items`, with progress on a terminal.
 
@@ -329,9 +333,15 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, title: 
     ):
         task = progress.add_task(title, total=len(items))
         try:
-            for result in pool.map(work, items):
+            waiting: deque[Future[R]] = deque()
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= AHEAD * threads:
+                    yield waiting.popleft().result()
+                    progress.advance(task)
+            while waiting:
+                yield waiting.popleft().result()
                 progress.advance(task)
-                yield result
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

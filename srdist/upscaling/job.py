@@ -18,7 +18,7 @@ from srdist.images.decode import UnreadableImageError
 from srdist.images.photo import WRITABLE, probe_size
 from srdist.machine.claims import Worker
 from srdist.machine.errors import UserError
-from srdist.machine.files import whole_file
+from srdist.machine.files import named_file
 from srdist.machine.liveness import living
 from srdist.networks.enlarger import Enlarger
 from srdist.upscaling.imagefile import load, stores
@@ -51,7 +51,7 @@ def upscale_file(source: Path, destination: Path, *, enlarger: Enlarger, output:
             (store,) = stores([loaded], enlarger, raws)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{source}: {error}") from error
-        with whole_file(destination, scratch=Path(scratch)) as temporary:
+        with named_file(destination) as temporary:
             try:
                 notes = store(temporary, suffix=destination.suffix.lower(), quality=output.quality)
             except ValueError as error:

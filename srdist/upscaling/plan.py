@@ -182,7 +182,7 @@ def _cached_pixels(
             some = range(first, min(first + PROBED_AT_A_TIME, len(inputs)))
             pixels.extend(pool.map(count, [inputs.paths[i] for i in some]))
     with whole_file(cache, scratch=scratch) as temporary:
-        np.asarray(pixels, "<i8").tofile(temporary)
+        temporary.write_bytes(np.asarray(pixels, "<i8").tobytes())
     for old in cache.parent.iterdir():
         if old.name != cache.name:
             old.unlink(missing_ok=True)

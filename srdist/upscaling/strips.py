@@ -42,7 +42,8 @@ def enlarge_rows(reader: RowReader, enlarger: Enlarger, raw: Path) -> RawPhoto:
             last = (
                 len(strip) - (lower - max(bottom - enlarger.blend, 0)) * s if bottom < height else len(strip)
             )
-            strip[:last].tofile(file)
+            # Not tofile, whose error says nothing of a full disk.
+            file.write(np.ascontiguousarray(strip[:last]).data)
             tail = strip[last:].copy()
     return RawPhoto(
         raw,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,22 @@ def test_the_mode_is_that_of_the_umask_which_no_thread_sets(
         monkeypatch.undo()
         os.umask(before)
         files._umask.cache_clear()
+
+
+def test_an_output_that_is_a_device_or_pipe_is_written_into_and_a_link_is_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_named(tmp_path / "pipe", b"said")
+    assert os.read(reading, 10) == b"said"
+    os.close(reading)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.write_named(tmp_path / "full", b"more")
+    assert caught.value.filename == str(tmp_path / "full")
+    assert (tmp_path / "full").is_char_device()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("sub/real")
+    files.write_named(tmp_path / "link", b"text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "sub" / "real").read_bytes() == b"text"

@@ -20,7 +20,7 @@ from webdataset.compat import WebDataset
 from srdist.cli.main import main
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import parse_manifest
-from srdist.shards.pack import pack
+from srdist.shards.pack import in_threads, pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe, plan, read_recipe
 from srdist.shards.verify import verify
@@ -192,6 +192,20 @@ def _with_crc(png: bytes) -> bytes:
     import zlib
 
     return png[:29] + zlib.crc32(png[12:29]).to_bytes(4) + png[33:]
+
+
+def test_no_more_images_wait_for_a_thread_than_the_threads_need() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number
+
+    results = in_threads(work, range(5000), 2, "test")
+    assert next(results) == 0
+    assert len(begun) < 200
+    assert list(results) == list(range(1, 5000))
+    assert len(begun) == 5000
 
 
 def test_an_image_that_links_show_several_times_is_packed_once(images: Images, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -244,3 +246,21 @@ def test_floating_point_samples_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "f.tif", np.zeros((5, 5, 3), np.float32), photometric="rgb")
     with pytest.raises(UnreadableImageError, match="float, expected 1 to 4 of 8 or 16 bits"):
         RowReader(tmp_path / "f.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".ppm"])
+def test_a_full_disk_is_told_as_one_whether_rows_or_the_file_fill_it(
+    tiny_disk: Path, tmp_path: Path, suffix: str
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    rows.tofile(tmp_path / "raw")
+    raw = RawPhoto(tmp_path / "raw", 900, 900, 3, np.dtype(np.uint8), None, None, ())
+    with pytest.raises(OSError, match="No space left") as caught:
+        encode_raw(raw, tiny_disk / f"out{suffix}", suffix=suffix, quality=100)
+    assert caught.value.errno == errno.ENOSPC
+    del caught  # libvips keeps the file open as long as its traceback does, and the disk is to be unmounted
+    gc.collect()
+    if suffix == ".png":
+        Image.fromarray(rows[:500]).save(tmp_path / "in.png")
+        with pytest.raises(OSError, match="No space left"):
+            enlarge_rows(RowReader(tmp_path / "in.png"), enlarger(64), tiny_disk / "raw")
