@@ -217,9 +217,28 @@ def describe(config: Config) -> Iterator[tuple[str, str, str]]:
 
 def _override(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
-    section, dot, field = name.strip().partition(".")
-    if not (equals and dot and section and field):
+    path = name.strip().split(".")
+    if not (equals and len(path) > 1 and all(path)):
         raise UserError(f"--set {override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
-    fields = values.setdefault(section, {})
-    if isinstance(fields, dict):
-        fields[field] = parse_yaml(text, source=f"--set {override}")
+    value = parse_yaml(text, source=f"--set {override}")
+    place: Any = values
+    for i, part in enumerate(path):
+        at: Any = part
+        if isinstance(place, list):
+            if not part.isdecimal() or int(part) >= len(place):
+                raise UserError(
+                    f"--set {override}: {'.'.join(path[:i])} has {len(place)} entries, found {part!r}, "
+                    f"expected the number of one, from 0"
+                )
+            at = int(part)
+        elif not isinstance(place, dict):
+            raise UserError(
+                f"--set {override}: {'.'.join(path[:i])} is {place!r}, which has no field {part!r} to set"
+            )
+        if i == len(path) - 1:
+            place[at] = value
+        else:
+            # What is not there yet, or stands as null, becomes a section.
+            if isinstance(place, dict) and place.get(at) is None:
+                place[at] = {}
+            place = place[at]

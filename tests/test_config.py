@@ -163,12 +163,32 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
         ("train.steps", "expected SECTION.FIELD=VALUE"),
         ("steps=3", "expected SECTION.FIELD=VALUE"),
         ("train.steps=[3", "not YAML"),
+        ("train.steps.more=3", "train.steps: found {'more': 3}, expected: a valid integer"),
+        ("model..widths=3", "expected SECTION.FIELD=VALUE"),
+        ("train.losses.0.kind=l2", "train.losses"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_found_and_expected(
     tmp_path: Path, override: str, words: str
 ) -> None:
     assert words in refusal(tmp_path, "", override)
+
+
+def test_an_override_reaches_any_depth_through_unions_and_lists(tmp_path: Path) -> None:
+    text = "train: {losses: [{kind: l1}, {kind: mse, weight: 0.1}]}"
+    config = load(
+        written(tmp_path, text),
+        ["train.losses.1.weight=0.5", "model.family=plain", "model.widths=[16]", "model.kernels=[3, 3]"],
+    )
+    assert [loss.weight for loss in config.train.losses or ()] == [1, 0.5]
+    assert config.model.family == "plain"
+    assert "train.losses has 2 entries, found '2', expected the number of one, from 0" in refusal(
+        tmp_path, text, "train.losses.2.weight=1"
+    )
+    assert "train.steps is 2000, which has no field 'more' to set" in refusal(
+        tmp_path, "train: {steps: 2000}", "train.steps.more=3"
+    )
+    assert "train.losses.1.wieght" in refusal(tmp_path, text, "train.losses.1.wieght=1")
 
 
 @pytest.mark.parametrize(
