@@ -18,7 +18,7 @@ from srdist.shards.permutation import SAMPLES, SHARDS, mix64, permute, stream_ke
 OrderMode = Literal["global", "window"]
 
 _AT_A_TIME = 8192
-"""Shards permuted in one go when an epoch is arranged: temporaries that stay in a core's cache."""
+"""Shards or positions permuted in one go: temporaries that stay in a core's cache."""
 
 
 class Order(Protocol):
@@ -26,18 +26,26 @@ class Order(Protocol):
 
     def ids(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]: ...
 
+    def shards(self, start: int, stop: int) -> list[int]:
+        """The shards that positions `start` to `stop` are read from, in the order in which each is first needed."""
+        ...
+
 
 class GlobalOrder:
     """Every epoch a permutation of all samples: any sample may come at any time."""
 
-    def __init__(self, num_samples: int, *, seed: int) -> None:
-        self.num_samples = num_samples
+    def __init__(self, shard_samples: Sequence[int], *, seed: int) -> None:
+        self.shard_samples = np.asarray(shard_samples, np.int64)
+        self.num_samples = int(self.shard_samples.sum())
         self.seed = seed
 
     def ids(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         epochs, places = np.divmod(positions, self.num_samples)
         keys = stream_keys(self.seed, SAMPLES, epochs)
         return permute(places.astype(np.uint64), size=self.num_samples, keys=keys).astype(np.int64)
+
+    def shards(self, start: int, stop: int) -> list[int]:
+        return _first_uses(self, self.shard_samples, start, stop)
 
 
 class WindowOrder:
@@ -69,6 +77,9 @@ class WindowOrder:
             of_epoch = np.flatnonzero(epochs == epoch)
             result[of_epoch] = self._ids_of_epoch(int(epoch), places[of_epoch])
         return result
+
+    def shards(self, start: int, stop: int) -> list[int]:
+        return _first_uses(self, self.shard_samples, start, stop)
 
     def _ids_of_epoch(self, epoch: int, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         shards, starts = self._epoch(epoch)
@@ -106,10 +117,21 @@ class WindowOrder:
         return shards, starts
 
 
+def _first_uses(order: Order, shard_samples: Int64[np.ndarray, " s"], start: int, stop: int) -> list[int]:
+    ends = np.cumsum(shard_samples)
+    used: dict[int, None] = {}
+    for first in range(start, stop, _AT_A_TIME):
+        if len(used) == len(ends):
+            break
+        ids = order.ids(np.arange(first, min(first + _AT_A_TIME, stop)))
+        used |= dict.fromkeys(np.searchsorted(ends, ids, side="right").tolist())
+    return list(used)
+
+
 def make_order(mode: OrderMode, *, shard_samples: Sequence[int], window_shards: int, seed: int) -> Order:
     """The order of a set whose shards hold `shard_samples` samples each."""
     match mode:
         case "global":
-            return GlobalOrder(sum(shard_samples), seed=seed)
+            return GlobalOrder(shard_samples, seed=seed)
         case "window":
             return WindowOrder(shard_samples, window=window_shards, seed=seed)

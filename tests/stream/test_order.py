@@ -8,7 +8,7 @@ from math import isqrt
 import numpy as np
 import pytest
 
-from srdist.stream.order import GlobalOrder, Order, WindowOrder, make_order
+from srdist.stream.order import GlobalOrder, Order, OrderMode, WindowOrder, make_order
 
 MASK = (1 << 64) - 1
 
@@ -52,7 +52,7 @@ def test_every_epoch_of_every_size_is_a_permutation(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 202_599, 10**9])
 def test_the_order_is_the_documented_one_in_plain_integer_arithmetic(size: int) -> None:
-    order = GlobalOrder(size, seed=2**63 - 1)
+    order = GlobalOrder([size], seed=2**63 - 1)
     positions = np.array([0, 1, 2, size - 1, size, 5 * size + size // 3, 10**15])
     expected = [_id_at(int(position), size=size, seed=2**63 - 1) for position in positions]
     assert order.ids(positions).tolist() == expected
@@ -60,7 +60,7 @@ def test_the_order_is_the_documented_one_in_plain_integer_arithmetic(size: int) 
 
 def test_the_order_never_changes_between_versions() -> None:
     # A change here breaks the resuming of every run there is.
-    assert GlobalOrder(10, seed=0).ids(np.arange(20)).tolist() == PINNED_GLOBAL
+    assert GlobalOrder([10], seed=0).ids(np.arange(20)).tolist() == PINNED_GLOBAL
     window = WindowOrder([3, 3, 2, 2], window=2, seed=0)
     assert window.ids(np.arange(20)).tolist() == PINNED_WINDOW
 
@@ -70,7 +70,7 @@ PINNED_WINDOW = [2, 6, 0, 7, 1, 9, 5, 8, 3, 4, 6, 4, 5, 3, 7, 1, 2, 8, 9, 0]
 
 
 def test_positions_may_be_asked_for_in_any_split_and_order() -> None:
-    for order in (GlobalOrder(101, seed=3), WindowOrder([30, 30, 31, 10], window=3, seed=3)):
+    for order in (GlobalOrder([50, 51], seed=3), WindowOrder([30, 30, 31, 10], window=3, seed=3)):
         whole = order.ids(np.arange(500))
         assert np.array_equal(order.ids(np.arange(500)[::-1]), whole[::-1])
         parts = [order.ids(np.arange(first, first + 7)) for first in range(0, 490, 7)]
@@ -79,7 +79,7 @@ def test_positions_may_be_asked_for_in_any_split_and_order() -> None:
 
 def test_seeds_and_epochs_give_unrelated_orders() -> None:
     size = 5000
-    orders = [_epoch(GlobalOrder(size, seed=seed), size, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
+    orders = [_epoch(GlobalOrder([size], seed=seed), size, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
     for first in range(len(orders)):
         for second in range(first):
             # Two random permutations agree in 1 place on average; 12 has a chance of about 1e-9.
@@ -91,7 +91,7 @@ def test_where_a_sample_comes_has_nothing_to_do_with_its_number(size: int) -> No
     """Chi-square of (sixteenth of the epoch, sixteenth of the ids), and of successive differences, over many epochs."""
     epochs = max(8, 40_000 // size)
     table, steps = np.zeros((16, 16)), np.zeros(16)
-    order = GlobalOrder(size, seed=7)
+    order = GlobalOrder([size], seed=7)
     for epoch in range(epochs):
         ids = _epoch(order, size, epoch)
         np.add.at(table, (np.arange(size) * 16 // size, ids * 16 // size), 1)
@@ -123,6 +123,22 @@ def test_a_window_is_read_to_its_end_before_the_next_one_begins() -> None:
             start += length
     assert len(seen) == 6
     assert seen[:3] != seen[3:]
+
+
+@pytest.mark.parametrize("mode", ["global", "window"])
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 30), (17, 17), (60, 150), (71, 73), (5, 100_000)])
+def test_the_shards_ahead_are_those_that_the_positions_read_in_the_order_of_need(
+    mode: OrderMode, start: int, stop: int
+) -> None:
+    shards = [11, 10, 1, 11, 10, 19, 10]
+    order = make_order(mode, shard_samples=shards, window_shards=3, seed=5)
+    shard_of = np.repeat(np.arange(7), shards)
+    expected: list[int] = []
+    for position in range(start, min(stop, start + 1000)):
+        shard = int(shard_of[order.ids(np.array([position]))[0]])
+        if shard not in expected:
+            expected.append(shard)
+    assert order.shards(start, stop) == expected
 
 
 @pytest.mark.parametrize("mode", ["global", "window"])
