@@ -136,6 +136,7 @@ def eval_stream(
     batch: int,
     workers: int,
     limit: int | None = None,
+    on_bad_sample: Literal["fail", "skip"] = "fail",
     should_stop: Callable[[], bool] = signalled,
 ) -> Iterator[Pair]:
     """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size.
@@ -143,12 +144,12 @@ def eval_stream(
     Rank r has every world-th id from r on, at most `batch` a Pair; a rank may have none. Positions are the ids.
 
     Raises:
-        BadSampleError: at a damaged sample, always.
+        BadSampleError: at a damaged sample; with skip it has weight 0 in its Pair, and is one of its `bad`.
         StopRequested: `should_stop` said yes while a Pair was waited for.
     """
     count = len(index) if limit is None else min(limit, len(index))
     ids = np.arange(rank, count, world)
-    maker = Frames(index, scale, kernel, "fail")
+    maker = Frames(index, scale, kernel, on_bad_sample)
     batches = EvalBatches(maker, _batches_of_one_size(index, ids, scale=scale, batch=batch))
     number = len(batches.batches)
     if not number:

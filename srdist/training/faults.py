@@ -65,3 +65,22 @@ class Faults:
                 f"{first['offset']}: {first['reason']}); see {self.run}/bad_samples.jsonl, repack the set"
             )
             ranks.raise_everywhere(error)
+
+    def note_bad_validation(self, bad: Sequence[BadSample], *, images: int) -> None:
+        """List the damaged samples of all ranks that were left out of a validation of `images` others.
+
+        Raises:
+            WorkError: more than data.max_bad_fraction of those that were to be scored.
+        """
+        found = ranks.gather_items([asdict(sample) for sample in bad])
+        if not found:
+            return
+        counts, limit, first = self.state.counts, self.config.data.max_bad_fraction, found[0]
+        ranks.main_first(lambda: self.log.bad_samples(counts.step, found))
+        told = (
+            f"validation at step {counts.step}: {len(found)} of {images + len(found)} images are damaged and left out "
+            f"(shard {first['shard']}, key {first['key']}, offset {first['offset']}: {first['reason']})"
+        )
+        self.log.warn(f"{told}; see {self.run}/bad_samples.jsonl")
+        if len(found) > limit * (images + len(found)):
+            ranks.raise_everywhere(WorkError(f"{told}: above data.max_bad_fraction {limit}, repack the set"))

@@ -220,6 +220,7 @@ class Trainer:
             scores = self.validator.score(weights)
             if scores is None:
                 return stopping.requested(self.run) or "another rank was asked to stop"
+            self.faults.note_bad_validation(self.validator.bad, images=scores[0].images)
             return self._note_scores(weights, *scores)
 
     def _note_scores(self, weights: dict[str, Tensor], network: Scores, bicubic: Scores) -> str | None:

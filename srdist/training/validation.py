@@ -16,7 +16,7 @@ from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
 from srdist.quality.scores import BATCH, Scores, Upscaler, baseline, network, score_pairs
-from srdist.shards.reader import ShardIndex
+from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, eval_stream
 
 _FEW = 64
@@ -39,6 +39,8 @@ class Validator:
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
         self.network = config.model.for_use.build(seed=None).eval()
         self._upscale = network(self.network, device=device)
+        self.bad: list[BadSample] = []
+        """Damaged samples that this rank has left out of the last validation."""
         self._bicubic: Scores | None = None
         self._samples: list[tuple[Tensor, Tensor]] | None = None
 
@@ -72,7 +74,8 @@ class Validator:
             self._samples = [
                 (lr.clone(), hr.clone())
                 for pair in self._read(rank=0, world=1, limit=self.config.log.sample_images, workers=0)
-                for lr, hr in zip(pair.lr, pair.hr, strict=True)
+                for lr, hr, weight in zip(pair.lr, pair.hr, pair.weight, strict=True)
+                if weight
             ]
         bicubic = baseline("bicubic", scale=self.config.model.scale)
         rows: list[Row] = []
@@ -88,12 +91,15 @@ class Validator:
         pairs = self._read(
             rank=ranks.rank(), world=ranks.world(), limit=self.config.train.val_images, workers=workers
         )
+        self.bad = []
         try:
             for pair in pairs:
                 if stopping.requested(self.run):
                     cut_short.by_request = True
                     return
-                yield pair
+                self.bad += pair.bad
+                if pair.weight.any():
+                    yield _without_damaged(pair)
         except StopRequested:
             cut_short.by_request = True
         except (UserError, OSError) as error:
@@ -109,4 +115,14 @@ class Validator:
             batch=BATCH,
             workers=workers,
             limit=limit,
+            on_bad_sample=self.config.data.on_bad_sample,
         )
+
+
+def _without_damaged(pair: Pair) -> Pair:
+    if not pair.bad:
+        return pair
+    good = pair.weight > 0
+    return Pair(
+        pair.lr[good], pair.hr[good], pair.weight[good], pair.ids[good], pair.positions[good], pair.bad
+    )
