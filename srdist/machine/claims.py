@@ -61,6 +61,9 @@ class Worker:
         self.run_purpose = purpose
         """Of the process that began the run."""
         self._purpose = purpose
+        self._run_began = (
+            0.0  # by the file system's time; kept, because a newcomer removes the files of earlier runs
+        )
         self._alive = self.scratch / "alive"
         self._held: dict[str, int] = {}
         self._stop = threading.Event()
@@ -164,7 +167,7 @@ class Worker:
 
     def run_age_s(self) -> float:
         """Seconds since this process's run began."""
-        return max(self._now() - (self.folder / "runs" / str(self.run)).stat().st_mtime, 0.0)
+        return max(self._now() - self._run_began, 0.0)
 
     def _be_born(self) -> None:
         # Renamed into place with its `alive` file in it: a folder without one is a dead process's.
@@ -194,6 +197,10 @@ class Worker:
             break
         self.run, self.run_purpose = number, self._run_file(number).get("purpose", "")
         (self.scratch / "run").write_text(str(number))
+        try:
+            self._run_began = (runs / str(number)).stat().st_mtime
+        except FileNotFoundError:  # its processes have left just now, and a newcomer has begun the next
+            self._run_began = self._now()
         for path in runs.iterdir():
             if path.name.isdigit() and int(path.name) < number:
                 path.unlink(missing_ok=True)

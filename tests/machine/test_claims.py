@@ -156,3 +156,13 @@ def test_whoever_was_buried_alive_is_there_again(tmp_path: Path) -> None:
         assert worker.was_buried(since=births)
         assert living(tmp_path) == [worker.name]
         assert worker.claim("u")
+
+
+def test_the_age_of_a_run_is_known_after_a_newcomer_has_begun_the_next(tmp_path: Path) -> None:
+    with Worker(tmp_path) as sleeper:
+        assert sleeper.run_age_s() < 5
+        shutil.rmtree(sleeper.scratch)  # taken for dead
+        with Worker(tmp_path) as newcomer:
+            assert newcomer.run == 2
+            assert not (tmp_path / "runs" / "1").exists()
+            assert sleeper.run_age_s() < 5
