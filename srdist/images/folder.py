@@ -60,6 +60,10 @@ class _Level:
     """Device and inode of the folder and of those above it."""
 
 
+HIDDEN = "hidden"
+"""Under this name skipped files and folders with a leading dot are counted."""
+
+
 class Walk:
     """The image files of a folder and all below it (or one file), by path as bytes from the least to the greatest.
 
@@ -76,7 +80,7 @@ class Walk:
         self.unreadable: list[tuple[str, str]] = []
         """Folders below that could not be listed, images that could not be looked at or are no regular files, and why."""
         self.others: Counter[str] = Counter()
-        """Files that were skipped, being no images by their suffix, by this suffix in lower case."""
+        """Files that were skipped for their suffix, by this suffix in lower case; hidden files and folders under HIDDEN."""
 
     def __iter__(self) -> Iterator[InputFile]:
         if self.source.is_file():
@@ -127,6 +131,7 @@ class Walk:
         with os.scandir(os.fsencode(self.source / prefix)) as entries:
             for entry in entries:
                 if entry.name.startswith(b"."):
+                    self.others[HIDDEN] += 1
                     continue
                 if _is_folder(entry):
                     names.append(entry.name + b"/")

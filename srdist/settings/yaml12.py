@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import yaml
 
 from srdist.machine.errors import UserError
 
+WRITER_S = 10.0
+"""A FIFO in a file's place must be written to within this time."""
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 """Lists and mappings inside of each other."""
@@ -88,8 +93,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _read(path)
         if len(data) > MAX_BYTES:
             raise UserError(f"{path}: more than {MAX_BYTES:,} bytes, expected a YAML file of settings")
         return parse_yaml(data.decode("utf-8-sig"), source=str(path))
@@ -99,3 +103,14 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: is a folder, expected a YAML file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text, expected a YAML file") from error
+
+
+def _read(path: Path) -> bytes:
+    # Not blocking: opening a FIFO waits for whoever writes to it, as `<(...)` of a shell does at once, and else for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            if not select.select([file], [], [], WRITER_S)[0]:
+                raise UserError(f"{path}: is a FIFO that nobody writes to, expected a YAML file")
+            os.set_blocking(descriptor, True)
+        return file.read(MAX_BYTES + 1)

@@ -102,3 +102,12 @@ def test_one_image_that_is_none_is_one_line(folder: Path, tmp_path: Path, name: 
         assert done.exit_code in (1, 2), done.output
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert name in done.stderr
+
+
+def test_hidden_files_and_folders_are_skipped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    for name in ("a.png", ".b.png", ".git/c.png", "d.txt"):
+        (tmp_path / name).touch()
+    walk = Walk(tmp_path)
+    assert [file.path for file in walk] == ["a.png"]
+    assert walk.others == {"hidden": 2, ".txt": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 from srdist.cli.main import main
 from srdist.machine.errors import UserError
+from srdist.settings import yaml12
 from srdist.settings.yaml12 import MAX_BYTES, parse_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -73,3 +76,18 @@ def test_a_command_ends_in_one_line_and_exit_code_2(tmp_path: Path, command: str
     assert done.exit_code == 2
     assert len(done.output.splitlines()) == 1
     assert "deep.yaml: not YAML: nested more than 20 deep" in done.output
+
+
+def test_a_fifo_is_read_where_somebody_writes_and_is_one_line_where_nobody_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo = tmp_path / "config.yaml"
+    os.mkfifo(fifo)
+    # As a shell's <(...) gives it.
+    writer = threading.Thread(target=fifo.write_text, args=("steps: 3\n",))
+    writer.start()
+    assert yaml12.read_yaml(fifo) == {"steps": 3}
+    writer.join()
+    monkeypatch.setattr(yaml12, "WRITER_S", 0.1)
+    with pytest.raises(UserError, match="is a FIFO that nobody writes to"):
+        yaml12.read_yaml(fifo)
