@@ -33,6 +33,8 @@ from benchmarks.processes import ROOT
 POSITIONS = 1000
 MANY_SHARDS = "name: demo_in_many_shards\nsplit: folders\nshard_samples: 20\n"
 """A recipe by which the order in windows of 8 shards is another than the global one."""
+SHOWN = 100
+"""Letters of a value that a line of the comparison has room for."""
 ABOUT = "about.json"
 """Beside a run that was begun: by which commit, on which machine."""
 UNDISTURBED, STOPPED = "2 ranks", "2 ranks, stopped and resumed"
@@ -196,13 +198,22 @@ def difference(before: Trace, now: Trace) -> str | None:
     if not places:
         return None
     first = places[0]
-    shown = [_short(trace[first]) if first in trace else "nothing" for trace in (before, now)]
-    return f"{len(places)} of {len(before | now)} entries, the first at {first}: {shown[0]} before, {shown[1]} now"
+    sides = [json.dumps(trace[first]) if first in trace else "nothing" for trace in (before, now)]
+    was, has = _where_they_part(*sides)
+    return f"{len(places)} of {len(before | now)} entries, the first at {first}: {was} before, {has} now"
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 100 else text[:97] + "..."
+def _where_they_part(before: str, now: str) -> tuple[str, str]:
+    """Two texts, long ones cut to where they begin to differ."""
+    if max(len(before), len(now)) <= SHOWN:
+        return before, now
+    same = next((i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), 0)
+    start = max(0, same - SHOWN // 2)
+    lead = "..." if start else ""
+    cut = [
+        f"{lead}{text[start : start + SHOWN]}{'...' * (len(text) > start + SHOWN)}" for text in (before, now)
+    ]
+    return cut[0], cut[1]
 
 
 def say(line: str) -> None:

@@ -39,6 +39,15 @@ def test_what_one_side_alone_has_is_a_difference() -> None:
     assert difference({"1": 0.5}, whole["loss"]) is not None
 
 
+def test_of_long_values_the_part_that_differs_is_shown() -> None:
+    config = [f"{'a: 1, ' * 50}losses: {losses}, {'b: 2, ' * 50}" for losses in ("null", "mse")]
+    told = difference({"config.yaml": config[0]}, {"config.yaml": config[1]})
+    assert told is not None
+    assert "losses: null, b" in told
+    assert "losses: mse, b" in told
+    assert len(told) < 350
+
+
 def test_the_order_read_from_the_command_is_the_one_that_is_trained_on(small_set: Path) -> None:
     found = order(Checkout(ROOT), small_set, mode="window")
     index = ShardIndex.open(str(small_set), "train")
