@@ -33,6 +33,9 @@ from srdist.machine.plainjson import parse_json
 HEARTBEAT_S = 5.0
 """Time between touches."""
 
+BURIAL_S = 1.0
+"""Time that removing a dead process's files may take."""
+
 
 class Worker:
     """This process among those that share a folder: it claims units, and its claims lapse when it dies.
@@ -109,10 +112,20 @@ class Worker:
             if not self._alive.exists():
                 self._be_born()
 
-    def was_buried(self, *, since: int) -> bool:
-        """Whether others have removed the scratch folder since `births` had this value; it is there again afterwards."""
-        self.revive()
-        return self.births != since
+    def was_buried(self, error: OSError, *, since: int) -> bool:
+        """Whether `error` comes of others who have removed the scratch folder since `births` had this value.
+
+        The folder is there again afterwards.
+        """
+        until = time.monotonic() + BURIAL_S
+        while True:
+            self.revive()
+            if self.births != since:
+                return True
+            # A burial takes the files one by one, and `alive` perhaps after the one that is missed.
+            if not isinstance(error, FileNotFoundError) or time.monotonic() > until:
+                return False
+            time.sleep(0.02)
 
     def claim(self, unit: str) -> bool:
         """Try to become the one process that works on `unit`; takes it over from a dead one."""

@@ -28,14 +28,17 @@ def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
         # Opened, then asked: what a client of a shared folder remembers of a file may be a minute old.
         with (worker / "alive").open("rb") as file:
             age = now - os.fstat(file.fileno()).st_mtime
-            where = parse_json(file.read() or b"{}")
+            content = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return False
+    try:
+        known = parse_json(content or b"{}")
     except ValueError:
-        return True  # being written
+        known = None  # being written, or torn by a power cut: its age tells which
+    where = known if isinstance(known, dict) else {}
     here = whereabouts()
     same_machine = all(where.get(key) == here[key] for key in ("boot", "pid_namespace"))
-    if same_machine and _start_time(where["pid"]) != where["start_time"]:
+    if same_machine and _start_time(where.get("pid", 0)) != where.get("start_time"):
         return False
     return bool(age < lease_s)  # on this machine too: a stopped process must not hold up the others
 

@@ -118,7 +118,7 @@ class Maker:
                 notes = store(temporary, suffix=suffix, quality=self.output.quality)
                 size = temporary.stat().st_size
         except OSError as error:
-            if self.worker.was_buried(since=births):
+            if self.worker.was_buried(error, since=births):
                 return False
             if error.errno in _FATAL:
                 raise

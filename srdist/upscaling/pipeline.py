@@ -218,8 +218,8 @@ class Pipeline:
             self.maker.fail(task.assigned.image.item, str(error))
             self._settle(task)
             return
-        except OSError:
-            if not self.maker.worker.was_buried(since=min(task.births for task, _ in group)):
+        except OSError as error:
+            if not self.maker.worker.was_buried(error, since=min(task.births for task, _ in group)):
                 raise
             for task, _ in group:
                 self._leave(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from srdist.machine.claims import Worker
-from srdist.machine.liveness import living
+from srdist.machine.liveness import lives, living, whereabouts
 
 
 def other_process(folder: Path, *lines: str) -> subprocess.Popen[str]:
@@ -153,7 +154,7 @@ def test_whoever_was_buried_alive_is_there_again(tmp_path: Path) -> None:
     with Worker(tmp_path, heartbeat_s=0.05) as worker:
         births = worker.births
         shutil.rmtree(worker.scratch)
-        assert worker.was_buried(since=births)
+        assert worker.was_buried(FileNotFoundError(), since=births)
         assert living(tmp_path) == [worker.name]
         assert worker.claim("u")
 
@@ -166,3 +167,14 @@ def test_the_age_of_a_run_is_known_after_a_newcomer_has_begun_the_next(tmp_path:
             assert newcomer.run == 2
             assert not (tmp_path / "runs" / "1").exists()
             assert sleeper.run_age_s() < 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"boot": "1', b"[1]", b"\xff\x00", json.dumps({**whereabouts(), "pid": "?"}).encode()]
+)
+def test_a_process_whose_file_was_torn_is_dead_when_its_lease_is_over(tmp_path: Path, content: bytes) -> None:
+    worker = tmp_path / "worker"
+    worker.mkdir()
+    (worker / "alive").write_bytes(content)
+    now = (worker / "alive").stat().st_mtime
+    assert not lives(worker, now=now + 61, lease_s=60)

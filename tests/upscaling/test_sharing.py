@@ -75,7 +75,7 @@ def test_a_process_that_others_took_for_dead_makes_itself_anew_and_fails_nothing
         loaded += 1
         if loaded == 6:  # what a newcomer does with the files of a process that it takes for dead
             (worker,) = (dst / ".srdist" / "workers").iterdir()
-            shutil.rmtree(worker)
+            shutil.rmtree(worker, ignore_errors=True)  # as Worker does it
         return imagefile.load(path, output_pixels=output_pixels)
 
     monkeypatch.setattr(maker, "load", load_and_sleep)
