@@ -22,7 +22,7 @@ from srdist.images.pixels import mod_crop
 from srdist.images.resize import resize_u8
 from srdist.machine.errors import UserError
 from srdist.shards.reader import ShardIndex
-from srdist.stream.pairs import eval_stream
+from srdist.stream.pairs import Pair, eval_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +105,34 @@ def is_packed(place: str) -> bool:
 
 def shard_pairs(
     folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
-) -> tuple[int, Iterator[NamedPair]]:
+) -> tuple[int, Iterator[NamedPair | Failure]]:
     """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
 
     The pixels of a batch hold until the next one is asked for.
     """
     index = ShardIndex.open(folder, split)
-    stream = eval_stream(index, scale=scale, kernel=kernel, rank=rank, world=world, batch=batch, workers=1)
-    pairs = (NamedPair(tuple(index.key(int(i)) for i in pair.ids), pair.lr, pair.hr) for pair in stream)
-    return len(range(rank, len(index), world)), pairs
+    stream = eval_stream(
+        index,
+        scale=scale,
+        kernel=kernel,
+        rank=rank,
+        world=world,
+        batch=batch,
+        workers=1,
+        on_bad_sample="skip",
+    )
+    return len(range(rank, len(index), world)), chain.from_iterable(_usable(index, pair) for pair in stream)
+
+
+def _usable(index: ShardIndex, pair: Pair) -> Iterator[NamedPair | Failure]:
+    """A batch without its damaged samples, each of which is a failure."""
+    yield from (Failure(bad.key, f"{bad.shard} at offset {bad.offset}: {bad.reason}") for bad in pair.bad)
+    whole = pair.weight > 0
+    lr, hr, ids = (
+        (pair.lr, pair.hr, pair.ids) if not pair.bad else (pair.lr[whole], pair.hr[whole], pair.ids[whole])
+    )
+    if len(ids):
+        yield NamedPair(tuple(index.key(int(i)) for i in ids), lr, hr)
 
 
 def folder_pairs(

@@ -26,6 +26,7 @@ from srdist.machine.errors import WorkError
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.quality.scores import BASELINES, baseline, baselines, network, score_pairs
+from srdist.shards.reader import ShardIndex
 from tests.conftest import Run
 
 CPU = torch.device("cpu")
@@ -336,6 +337,24 @@ def test_packed_shards_score_as_the_images_that_they_were_packed_of(
         tables.append((json.loads(out)["methods"], lines))
     assert tables[0] == tables[1]
     assert len(tables[0][1]) == 1 + 7 * 5
+
+
+def test_a_damaged_sample_of_packed_shards_is_listed_and_the_others_are_scored(
+    capsys: pytest.CaptureFixture[str], packed: Path, weights: Path, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(packed, tmp_path / "damaged")
+    index = ShardIndex.open(str(damaged), "test")
+    place = index.bad(3, "")
+    with Path(place.shard).open("r+b") as tar:
+        tar.seek(place.offset + 40)
+        tar.write(b"damage")
+    code, out, err = evaluate(capsys, "--weights", weights, "--hr", damaged, "--json")
+    assert code == 1
+    assert json.loads(out)["images"] == 6
+    told, total = err.splitlines()
+    assert told.startswith(f"srdist: {place.key}: ")
+    assert place.shard in told
+    assert total == "srdist: 1 of 7 images could not be evaluated"
 
 
 def test_lr_images_are_found_by_name_up_to_what_test_sets_append(
