@@ -180,17 +180,21 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: one line that names every wrong field, what was found and what was expected.
     """
-    source = "defaults" if path is None else str(path)
+    return parse(read_values(path, overrides), source="defaults" if path is None else str(path))
+
+
+def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What stands in a config's YAML file (None: nothing), as plain values, with overrides applied; not checked yet."""
     values = {} if path is None else read_yaml(path)
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise UserError(f"{source}: expected sections data, model, train, log, found {type(values).__name__}")
+        raise UserError(f"{path}: expected sections data, model, train, log, found {type(values).__name__}")
     # A section of which every line is commented out reads as null.
     values = {name: {} if section is None else section for name, section in values.items()}
     for override in overrides:
         _override(values, override)
-    return parse(values, source=source)
+    return values
 
 
 def parse(values: dict[str, Any], *, source: str, kind: type[Config] = Config) -> Config:
@@ -215,25 +219,26 @@ def describe(config: Config) -> Iterator[tuple[str, str, str]]:
             yield f"{section_name}.{name}", value.removesuffix("\n...\n").strip(), field.description or ""
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    path = name.strip().split(".")
-    if not (equals and len(path) > 1 and all(path)):
-        raise UserError(f"--set {override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
-    value = parse_yaml(text, source=f"--set {override}")
+def set_field(values: dict[str, Any], name: str, value: Any, *, source: str) -> None:
+    """Put `value` in the place of what stands at `name`, as train.steps or model.widths.0, in a config's plain values.
+
+    Raises:
+        UserError: there is no such place; `source` stands in front.
+    """
+    path = name.split(".")
     place: Any = values
     for i, part in enumerate(path):
         at: Any = part
         if isinstance(place, list):
             if not part.isdecimal() or int(part) >= len(place):
                 raise UserError(
-                    f"--set {override}: {'.'.join(path[:i])} has {len(place)} entries, found {part!r}, "
+                    f"{source}: {'.'.join(path[:i])} has {len(place)} entries, found {part!r}, "
                     f"expected the number of one, from 0"
                 )
             at = int(part)
         elif not isinstance(place, dict):
             raise UserError(
-                f"--set {override}: {'.'.join(path[:i])} is {place!r}, which has no field {part!r} to set"
+                f"{source}: {'.'.join(path[:i])} is {place!r}, which has no field {part!r} to set"
             )
         if i == len(path) - 1:
             place[at] = value
@@ -242,3 +247,11 @@ def _override(values: dict[str, Any], override: str) -> None:
             if isinstance(place, dict) and place.get(at) is None:
                 place[at] = {}
             place = place[at]
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    path = name.strip().split(".")
+    if not (equals and len(path) > 1 and all(path)):
+        raise UserError(f"{override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
+    set_field(values, name.strip(), parse_yaml(text, source=override), source=override)

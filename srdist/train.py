@@ -27,6 +27,7 @@ DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path), help="Config of the run; default the demo's."
 )
+@click.argument("fields", nargs=-1, metavar="[SECTION.FIELD=VALUE]...")
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the config."
 )
@@ -34,13 +35,21 @@ DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
     "--run", type=click.Path(path_type=Path), help="Run folder; default runs/ and the config's name."
 )
 @click.option("--quiet", is_flag=True, help="No lines on the console but warnings.")
-def command(config_path: Path | None, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
+def command(
+    config_path: Path | None,
+    fields: tuple[str, ...],
+    overrides: tuple[str, ...],
+    run: Path | None,
+    quiet: bool,
+) -> None:
     """Train a network, or go on where the run folder stands.
+
+    Fields of the config are overridden by --set SECTION.FIELD=VALUE, or by SECTION.FIELD=VALUE alone, which comes after.
 
     On one process; on several: accelerate launch --config_file launch/FILE.yaml srdist/train.py with the same options.
     """
     stopping.install()
-    train(config_path, overrides, run=run, quiet=quiet)
+    train(config_path, (*overrides, *fields), run=run, quiet=quiet)
 
 
 def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | None, quiet: bool) -> None:
@@ -64,7 +73,7 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     try:
         with (
             ranks.own_errors_named(),
-            Trainer(config, run=run or Path("runs") / config_path.stem, quiet=quiet) as trainer,
+            Trainer(config, run=run or _default_run(config_path), quiet=quiet) as trainer,
             # Twice: at the end of the Trainer the ranks part.
             ranks.own_errors_named(),
         ):
@@ -76,6 +85,14 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
                 f"srdist: stopped before the first step ({stopping.requested()}): nothing to save",
                 file=sys.stderr,
             )
+
+
+def _default_run(config_path: Path) -> Path:
+    from srdist.runs.wandb_run import of_agent
+
+    agent = of_agent()
+    # An agent of W&B gives the same command for each run of its sweep but for the fields.
+    return Path("runs") / (config_path.stem if agent is None else Path(agent.sweep) / agent.run)
 
 
 def _default_config() -> Path:

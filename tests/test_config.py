@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from benchmarks.processes import ROOT
 from srdist.cli.main import main
 from srdist.config import Config, DataConfig, describe, dump, load
 from srdist.machine.errors import UserError
@@ -189,6 +191,34 @@ def test_an_override_reaches_any_depth_through_unions_and_lists(tmp_path: Path) 
         tmp_path, "train: {steps: 2000}", "train.steps.more=3"
     )
     assert "train.losses.1.wieght" in refusal(tmp_path, text, "train.losses.1.wieght=1")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.steps=3",
+        "model.widths=[8, 4]",
+        "train.steps=x",
+        "train.step=3",
+        "steps=3",
+        "train.steps",
+        "data.shards=[3",
+    ],
+)
+def test_a_field_alone_means_what_it_means_after_set(override: str) -> None:
+    command = ["config", "show", str(ROOT / "configs/demo_x2.yaml")]
+    bare, after_set = (
+        CliRunner().invoke(main, [*command, *given]) for given in ([override], ["--set", override])
+    )
+    assert (bare.exit_code, bare.output) == (after_set.exit_code, after_set.output)
+    assert bare.exit_code in (0, 2)
+
+
+def test_a_file_name_in_the_place_of_a_field_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["train", "configs/demo_x2.yaml", "--run", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "configs/demo_x2.yaml: expected SECTION.FIELD=VALUE, as in train.steps=100" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,14 @@ def config() -> None:
 
 @config.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.argument("fields", nargs=-1, metavar="[SECTION.FIELD=VALUE]...")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field.")
-def show(path: Path, overrides: tuple[str, ...]) -> None:
+def show(path: Path, fields: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Print the resolved config of PATH, every field with its meaning."""
     from srdist.config import describe, load
 
     section = ""
-    for name, value, meaning in describe(load(path, overrides)):
+    for name, value, meaning in describe(load(path, (*overrides, *fields))):
         heading, _, field = name.partition(".")
         if heading != section:
             section = heading

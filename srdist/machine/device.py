@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 
 from srdist import __version__
 from srdist.machine import ranks
@@ -38,6 +39,8 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
     ranks.take_own_gpu()
     # Said of filters of side 1 or of one input channel, whose strides mean nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # Accelerate keeps the precision of a process's first Accelerator, and refuses a second one with another.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,

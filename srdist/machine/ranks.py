@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import TypeVar, cast
 
@@ -27,8 +28,11 @@ _ON_EVERY_RANK = "raised on every rank"
 
 
 @contextmanager
-def process_group() -> Iterator[torch.device]:
+def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device]:
     """Join the ranks that a launcher started, if one did, for as long as a command runs; yields this rank's device.
+
+    Args:
+        peer_timeout_s: seconds that a rank waits for the others; None: torch's 1,800, or 600 with NCCL.
 
     Raises:
         UserError: the launcher started several processes that would each be the only one.
@@ -36,7 +40,8 @@ def process_group() -> Iterator[torch.device]:
     from accelerate import PartialState
 
     take_own_gpu()
-    state = PartialState(cpu=computes_on_cpu())
+    timeout = {} if peer_timeout_s is None else {"timeout": timedelta(seconds=peer_timeout_s)}
+    state = PartialState(cpu=computes_on_cpu(), **timeout)
     check_world(state.num_processes)
     try:
         with own_errors_named():
@@ -88,7 +93,7 @@ def own_errors_named() -> Iterator[None]:
     except (UserError, OSError) as error:
         told = isinstance(error, OwnError) or _ON_EVERY_RANK in getattr(error, "__notes__", ())
         # Before the ranks have joined, what is wrong is wrong on all of them.
-        alone = not _joined() or dist.get_world_size() == 1
+        alone = not joined() or dist.get_world_size() == 1
         if told or alone or (isinstance(error, OSError) and error.errno is None):
             raise
         text = system_error(error) if isinstance(error, OSError) else str(error)
@@ -107,12 +112,12 @@ def own_errors_named() -> Iterator[None]:
 
 def rank() -> int:
     """This process's rank, 0 to world()-1."""
-    return dist.get_rank() if _joined() else _launched()[0]
+    return dist.get_rank() if joined() else _launched()[0]
 
 
 def world() -> int:
     """Number of ranks of this run."""
-    return dist.get_world_size() if _joined() else _launched()[1]
+    return dist.get_world_size() if joined() else _launched()[1]
 
 
 def is_main() -> bool:
@@ -122,7 +127,7 @@ def is_main() -> bool:
 
 def gather(values: Tensor) -> Tensor:
     """The CPU tensors `values` of all ranks, [world, *shape], in rank order, on every rank."""
-    if not _joined():
+    if not joined():
         return values.unsqueeze(0)
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous(), group=_control_group())
@@ -131,7 +136,7 @@ def gather(values: Tensor) -> Tensor:
 
 def gather_items(items: list[T]) -> list[T]:
     """The items (anything that pickles) of all ranks in one list, in rank order, on every rank."""
-    if not _joined():
+    if not joined():
         return list(items)
     lists: list[list[T]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(lists, items, group=_control_group())
@@ -154,7 +159,7 @@ def any_rank(*flags: bool) -> list[bool]:
 
 def broadcast(value: T) -> T:
     """Rank 0's `value` (anything that pickles), on every rank."""
-    if not _joined():
+    if not joined():
         return value
     box: list[T | None] = [value if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(box, src=0, group=_control_group())
@@ -190,7 +195,7 @@ def together(work: Callable[[], T]) -> T:
 
 def raise_everywhere(error: Exception | None) -> None:
     """Raise the lowest failed rank's `error` on every rank; nothing where no rank has one."""
-    if not _joined():
+    if not joined():
         errors = [error]
     else:
         errors = [None] * dist.get_world_size()
@@ -211,7 +216,8 @@ def _launched() -> tuple[int, int]:
     return (launch.rank, launch.world) if launch.joins else (0, 1)
 
 
-def _joined() -> bool:
+def joined() -> bool:
+    """Whether the ranks have found each other; in a single process they never do."""
     return dist.is_available() and dist.is_initialized()
 
 

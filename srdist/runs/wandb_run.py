@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import netrc
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
@@ -21,6 +23,27 @@ Mode = Literal["online", "offline"]
 
 FINISH_TIMEOUT_S = 60
 """How long the end of a run waits for a server that does not take the last rows; WANDB_FINISH_TIMEOUT overrides it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """The run that `wandb agent` started this process for, by its ids in W&B."""
+
+    sweep: str
+    run: str
+
+
+def of_agent() -> AgentRun | None:
+    """What an agent of W&B left in the environment; None where none started this process."""
+    sweep, run = os.environ.get("WANDB_SWEEP_ID", ""), os.environ.get("WANDB_RUN_ID", "")
+    # They become names of folders.
+    return AgentRun(sweep, run) if all(name.isalnum() for name in (sweep, run)) else None
+
+
+def new_id() -> str:
+    """An id for a run that is new to W&B: the one that an agent expects, else eight random digits."""
+    agent = of_agent()
+    return secrets.token_hex(4) if agent is None else agent.run
 
 
 class WandbRun:

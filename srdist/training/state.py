@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from srdist.networks.weightfile import WeightsInfo, pack_weights
 from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
+from srdist.runs.wandb_run import new_id
 from srdist.shards.reader import ShardIndex
 from srdist.stream.proof import EpochProof
 from srdist.training.learner import Learner
@@ -176,7 +176,7 @@ def prepare_folder(
         last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=step)
         _write_where_other(run / "last.safetensors", last)
     _write_best(state, run)
-    return runfolder.wandb_id(run, candidate=state.wandb_id or secrets.token_hex(4))
+    return runfolder.wandb_id(run, candidate=state.wandb_id or new_id())
 
 
 def _counts(values: dict[str, Any], *, source: str) -> Counts:

@@ -66,6 +66,7 @@ class Trainer:
     def __init__(self, config: Config, *, run: Path, quiet: bool, watch: Watch | None = None) -> None:
         self.config, self.run, self.watch = config, run, watch
         self._scores: Scores | None = None
+        self._parts = not ranks.joined()
         self.accelerator = open_accelerator(
             precision=config.train.precision, peer_timeout_s=config.train.peer_timeout_s
         )
@@ -79,6 +80,16 @@ class Trainer:
         self._lock: BaseFileLock | None = None
         ranks.main_first(self._take_lock)
         self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
+        try:
+            self._open()
+        except BaseException:
+            # The process may go on to another training, and another process to this one.
+            self.log.close()
+            self._unlock()
+            raise
+
+    def _open(self) -> None:
+        config, run = self.config, self.run
         self.index, network, self.validator = ranks.together(self._open_inputs)
         self.learner = Learner(
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
@@ -128,11 +139,15 @@ class Trainer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Finish the log, leave the process group, let the run folder go."""
+        """Finish the log, leave the process group if this Trainer joined it, let the run folder go."""
         if self.log.wandb is not None:
             self.log.wandb.artifact(self.run / "best.safetensors", name=f"{self.run.name}-best", kind="model")
         self.log.close()
-        self.accelerator.end_training()
+        if self._parts:
+            self.accelerator.end_training()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.release()
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
-
 from benchmarks.processes import BIN, ROOT, kill_tree
 from benchmarks.runs import BRIEF, THIN, Launch, different_states
 from srdist.config import load
@@ -25,8 +23,6 @@ def trainer_here(
     """A Trainer in this process, without a launcher: for what needs no process of its own."""
     own = ("log.wandb=disabled", f"data.shards={shards}", "data.workers=0", "train.threads=1")
     config = load(ROOT / "configs/demo_x2.yaml", (*THIN, *BRIEF, *own, *settings))
-    # Accelerate keeps the first precision of a process.
-    AcceleratorState._reset_state(reset_partial_state=True)
     with Trainer(config, run=run, quiet=quiet, watch=watch) as trainer:
         yield trainer
 

@@ -347,6 +347,17 @@ def test_bare_launch_says_what_it_trains_and_how_to_choose_others(run: Run, tmp_
     assert "train.steps: found 0" in done.stderr
 
 
+def test_a_training_that_could_not_start_leaves_its_folder_to_the_next_one(
+    small_set: Path, tmp_path: Path
+) -> None:
+    here = Here(small_set, tmp_path / "run", ("train.steps=1",))
+    with pytest.raises(UserError, match="no split 'none'") as refused:
+        here.train("data.val_split=none")
+    here.train()
+    assert here.final().trainer["state"]["step"] == 1
+    assert refused.value.exit_code == 2
+
+
 def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) -> None:
     first = Here(small_set, tmp_path / "first", ("train.steps=20",))
     first.train()
