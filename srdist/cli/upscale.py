@@ -88,7 +88,7 @@ def run(
             raise OwnError(system_error(error)) from error  # ranks do not talk here: each tells its own
     if main:
         click.echo(describe(report, destination, scale=network.scale))
-        return 1 if report.failed else 0
+        return 1 if report.failed or report.folders_not_listed else 0
     # The first rank's exit code is the launch's: a launcher stops all ranks as soon as one exits with another than 0.
     return 0
 
@@ -104,10 +104,11 @@ def status(destination: Path) -> int:
     receipts = Receipts(state / "receipts")
     tally = Tally(plan, receipts, settings=job.settings, destination=destination, run=0)
     tally.look()
-    remaining, done = tally.count(Tally.OPEN), tally.count(Tally.DONE)
-    failed = len(list(tally.failures()))
+    report, remaining = tally.report(seconds=0.0), tally.count(Tally.OPEN)
     workers = living(state)
-    click.echo(f"{destination}: {done} of {len(plan)} images done, {failed} failed, {remaining} to do")
+    click.echo(
+        f"{destination}: {report.done} of {report.images} images done, {report.failed} failed, {remaining} to do"
+    )
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
     recent = _recently_done(state) if workers else []
     if recent:
@@ -122,7 +123,7 @@ def status(destination: Path) -> int:
         )
     for path, reason in tally.failures():
         click.echo(f"failed: {path}: {reason}")
-    return 1 if remaining or failed else 0
+    return 1 if remaining or report.failed or report.folders_not_listed else 0
 
 
 def _recently_done(state: Path) -> list[Receipt]:
@@ -152,6 +153,9 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
         lines.append(f"skipped: not an image extension: {describe_others(report.skipped)}")
     if report.failed:
         lines.append(f"{report.failed} failed: see {destination / 'failures.jsonl'}")
+    if count := report.folders_not_listed:
+        folders = "folder" if count == 1 else "folders"
+        lines.append(f"{count} {folders} could not be listed: see {destination / 'failures.jsonl'}")
     return "\n".join(lines)
 
 

@@ -78,7 +78,7 @@ class Walk:
         self.links_not_followed: list[str] = []
         """Symbolic links that lead back to a folder above them, as far as they have been met."""
         self.unreadable: list[tuple[str, str]] = []
-        """Folders below that could not be listed, images that could not be looked at or are no regular files, and why."""
+        """Images that could not be looked at or are no regular files, and folders (a slash at the end) that could not be listed; why."""
         self.others: Counter[str] = Counter()
         """Files that were skipped for their suffix, by this suffix in lower case; hidden files and folders under HIDDEN."""
 
@@ -110,7 +110,7 @@ class Walk:
                 levels.pop()
                 continue
             path = level.folder.prefix + os.fsdecode(entry)
-            status = self._status(path.removesuffix("/"))
+            status = self._status(path)
             if status is None:
                 continue
             if not entry.endswith(b"/"):

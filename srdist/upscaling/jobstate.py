@@ -29,10 +29,11 @@ class UpscaleReport:
     """What became of a job, all processes together."""
 
     images: int
+    """Done and failed ones, when the job is over."""
     done: int
     """Outputs that are there, from this run or an earlier one."""
     failed: int
-    """Images, and folders that could not be listed."""
+    folders_not_listed: int
     computed: int
     """Outputs made since the job began, by all processes."""
     megapixels: float
@@ -213,10 +214,13 @@ class Tally:
                 yield item.path, known.reason if known else ""
 
     def report(self, *, seconds: float) -> UpscaleReport:
+        """What has become of the job until now."""
+        inputs = self.plan.inputs
         return UpscaleReport(
-            images=len(self.plan),
+            images=inputs.images,
             done=self.count(self.DONE),
-            failed=self.count(self.FAILED) + len(self.plan.inputs.unreadable),
+            failed=self.count(self.FAILED) + inputs.images - len(inputs),
+            folders_not_listed=inputs.folders_not_listed,
             computed=self.computed,
             megapixels=self.computed_pixels / 1e6,
             seconds=seconds,
@@ -224,8 +228,8 @@ class Tally:
                 state == self.DONE and bool(flags & self._NOTED)
                 for state, flags in zip(self.state, self._flags, strict=True)
             ),
-            links_not_followed=self.plan.inputs.links_not_followed,
-            skipped=self.plan.inputs.skipped,
+            links_not_followed=inputs.links_not_followed,
+            skipped=inputs.skipped,
         )
 
 
@@ -258,6 +262,7 @@ def write_summary(
         "images": report.images,
         "done": report.done,
         "failed": report.failed,
+        "folders_not_listed": report.folders_not_listed,
         "computed": report.computed,
         "seconds": round(report.seconds, 3),
         "images_per_s": round(rate, 3),

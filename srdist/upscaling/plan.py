@@ -117,6 +117,9 @@ class Inputs:
         """Symbolic links to folders that lead back to a folder above them."""
         self.unreadable = tuple(walk.unreadable)
         """What could not be listed or is no file that can be read, and why (see folder.Walk)."""
+        self.folders_not_listed = sum(path.endswith("/") for path, _ in walk.unreadable)
+        self.images = len(self.paths) + len(self.unreadable) - self.folders_not_listed
+        """Images of the plan, and files that are named like one and cannot be read."""
         self.skipped = dict(walk.others.most_common())
         """Files that are no images by their suffix, by this suffix."""
 

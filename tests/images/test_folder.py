@@ -78,7 +78,7 @@ def test_a_walk_of_no_folder_is_refused(folder: Path, name: str) -> None:
 def test_every_command_ends_and_lists_them(folder: Path, tmp_path: Path, run: Run) -> None:
     done = run("srdist", "upscale", folder, tmp_path / "dst", timeout_s=60)
     assert done.returncode == 1
-    assert "2 of 2 images" in done.stdout
+    assert "2 of 7 images" in done.stdout
     assert "5 failed" in done.stdout
     listed = [json.loads(line) for line in (tmp_path / "dst" / "failures.jsonl").read_text().splitlines()]
     assert {line["path"] for line in listed} == ODD.keys()

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from srdist.cli.main import main
+from srdist.cli.upscale import describe
 from srdist.machine import watchdog
 from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
@@ -359,7 +360,8 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_is_done(
     os.close(place)
     dst = tmp_path / "dst"
     report = go(tree, dst, weights)
-    assert (report.images, report.done, report.failed) == (25, 24, 2)
+    assert (report.images, report.done, report.failed, report.folders_not_listed) == (25, 24, 1, 1)
+    assert "1 folder could not be listed" in describe(report, dst, scale=2)
     first, second = [json.loads(line) for line in (dst / "failures.jsonl").read_text().splitlines()]
     assert first["path"].startswith("d" * 250)
     assert "File name too long" in first["reason"]
@@ -367,6 +369,23 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_is_done(
     told = CliRunner().invoke(main, ["upscale", "--status", str(dst)])
     assert told.exit_code == 1
     assert "File name too long" in told.output
+
+
+def test_images_are_those_done_and_those_failed_whatever_kept_them_from_being_read(
+    tree: Path, tmp_path: Path, weights: Path
+) -> None:
+    os.mkfifo(tree / "pipe.jpg")
+    (tree / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tree / "raw.cr2").write_bytes(b"II*")
+    dst = tmp_path / "dst"
+    report = go(tree, dst, weights)
+    assert (report.images, report.done, report.failed) == (28, 24, 4)
+    assert describe(report, dst, scale=2).startswith("24 of 28 images x2 in ")
+    summary = json.loads((dst / "summary.json").read_text())
+    assert (summary["images"], summary["done"], summary["failed"]) == (28, 24, 4)
+    assert len((dst / "failures.jsonl").read_text().splitlines()) == 4
+    told = CliRunner().invoke(main, ["upscale", "--status", str(dst)])
+    assert told.output.startswith(f"{dst}: 24 of 28 images done, 4 failed, 0 to do\n")
 
 
 def test_hidden_files_are_left_out(tree: Path, tmp_path: Path, weights: Path) -> None:
