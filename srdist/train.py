@@ -56,6 +56,7 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     """Train, or resume where the run folder stands; UserError for what is wrong with the call."""
     from srdist.config import load
 
+    _refuse_tasks_that_do_not_join(Launch.of(os.environ))
     if config_path is None:
         config_path = _default_config()
         if not quiet and Launch.of(os.environ).rank == 0:
@@ -93,6 +94,21 @@ def _default_run(config_path: Path) -> Path:
     agent = of_agent()
     # An agent of W&B gives the same command for each run of its sweep but for the fields.
     return Path("runs") / (config_path.stem if agent is None else Path(agent.sweep) / agent.run)
+
+
+def _refuse_tasks_that_do_not_join(launch: Launch) -> None:
+    from srdist.runs.wandb_run import of_agent
+
+    # Agents of a W&B sweep, one a task, are runs each.
+    if launch.kind != "srun" or launch.world == 1 or of_agent() is not None:
+        return
+    if launch.rank > 0:
+        sys.exit(2)  # the first one tells
+    raise UserError(
+        f"srun has started {launch.world} tasks, each of which would train for itself: start one task a machine and the "
+        "ranks in it, as in srun --ntasks-per-node=1 accelerate launch --config_file launch/gpus.yaml srdist/train.py "
+        "--config CONFIG (launch/README.md)"
+    )
 
 
 def _default_config() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run
 from tests.training.runs import BIN, Launch, kill_tree
 
 FILES = sorted((ROOT / "launch").glob("*.yaml"))
@@ -48,6 +48,23 @@ def test_two_machines_are_one_run_with_two_ranks(small_set: Path, tmp_path: Path
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert launch.rows("start")[0]["world"] == 2
     assert launch.rows("done")[0]["step"] == 2
+
+
+@pytest.mark.parametrize("door", [("srdist/train.py",), ("-m", "srdist", "train")])
+def test_tasks_of_srun_alone_are_refused_in_one_line_that_says_how(run: Run, door: tuple[str, ...]) -> None:
+    tasks = [
+        run(
+            *("python", *door, "--config", "configs/demo_x2.yaml"),
+            env={"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": str(task)},
+        )
+        for task in (0, 1)
+    ]
+    assert [task.returncode for task in tasks] == [2, 2]
+    assert tasks[0].stderr.startswith(
+        "srdist: srun has started 2 tasks, each of which would train for itself"
+    )
+    assert "srun --ntasks-per-node=1 accelerate launch" in tasks[0].stderr
+    assert [task.stderr.count("\n") for task in tasks] == [1, 0]
 
 
 def _launch(launch: Launch, name: str, options: list[str]) -> subprocess.Popen[str]:

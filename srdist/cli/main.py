@@ -11,6 +11,7 @@ import click
 from srdist import __version__
 from srdist.cli.shards import pack, shards
 from srdist.images.kernels import Kernel
+from srdist.machine import stopping
 from srdist.machine.errors import told_in_one_line
 from srdist.train import command as train_command
 
@@ -23,7 +24,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Inside of click's own main, which would end an interrupt with exit code 1.
-        with told_in_one_line():
+        with stopping.ending(), told_in_one_line():
             return super().invoke(ctx)
 
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.console import Console
@@ -18,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from srdist.images.folder import describe_others
 from srdist.images.photo import WRITABLE, OutputFormat
+from srdist.machine import stopping
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
 from srdist.machine.launcher import Launch
@@ -31,8 +26,6 @@ from srdist.upscaling.outputs import refuse_overlap
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipt, Receipts
 
-STOP_S = 15.0
-"""Time between a signal to stop and the end of the process, at most."""
 RECENT_S = 60.0
 """Time over which `--status` takes the rate."""
 
@@ -67,7 +60,7 @@ def run(
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
     main = launch.rank == 0
-    with _interruptible(main=main), _Bar(visible=main) as bar:
+    with stopping.ending("the same command goes on"), _Bar(visible=main) as bar:
         try:
             report = upscale_tree(
                 source,
@@ -232,32 +225,3 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
     if not (slash and _is_number(index) and _is_number(count) and int(index) < int(count)):
         raise UserError(f"--part {text}: expected I/N with I from 0 to N-1, as in 0/4")
     return int(index), int(count)
-
-
-@contextmanager
-def _interruptible(*, main: bool) -> Iterator[None]:
-    """A stop is a stop: claims and temporary files are removed on the way out, whatever a thread is blocked in."""
-    stopped = 0
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = 128 + number
-        if main:
-            click.echo("srdist: stopped; the same command goes on", err=True)
-        # Where the way out itself is blocked, in a file system that does not answer, the process ends all the same.
-        last = threading.Timer(STOP_S, os._exit, [stopped])
-        last.daemon = True
-        last.start()
-        raise SystemExit(stopped)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if stopped:
-            # Not by the interpreter's way: it waits for threads, and one may be blocked for ever.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(stopped)

@@ -32,7 +32,7 @@ def whole_file(path: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        with named_in_errors(path):
+        with named_in_errors(path, instead_of=temporary):
             yield temporary
             # mkstemp makes files of mode 0600: give the mode that open() would have given.
             temporary.chmod(0o666 & ~_umask())
@@ -69,12 +69,12 @@ def write_named(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
-    """Put `path` into an OSError that has no file name: that of a write to a full disk has none."""
+def named_in_errors(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Put `path` into an OSError without a file name, as of a write to a full disk, or with that of a temporary file."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or str(error.filename) == str(instead_of):
             error.filename = str(path)
         raise
 

@@ -1,7 +1,8 @@
-"""A request to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP or a file STOP in the run folder set a flag, and nothing more.
+"""A request to stop: SIGTERM, SIGINT, SIGUSR1, SIGHUP or a file STOP in the run folder.
 
-The training loop looks at the flag at step boundaries, agrees on it with the other ranks and saves. Installed
-before torch is imported, so that a signal during start-up is not lost; this module imports no torch.
+In training they set a flag, and nothing more: the loop looks at it at step boundaries, agrees on it with the other
+ranks and saves. All other commands end at once (`ending`). Both are set up before torch is imported, so that a signal
+during start-up is not lost; this module imports no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +24,8 @@ _PR_SET_PDEATHSIG = 1
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """SIGHUP is a closed terminal or ssh window."""
+STOP_S = 15.0
+"""Time between a signal and the end of a command that saves nothing, at most."""
 
 
 class StopRequested(Exception):  # noqa: N818 (no error: somebody asked)
@@ -35,6 +41,45 @@ def install() -> None:
     # Ranks find each other through their launcher: without it they would wait for `peer_timeout_s`, deaf to signals.
     launch = Launch.of(os.environ)
     _when_the_launcher_dies(signal.SIGKILL if launch.joins and launch.world > 1 else signal.SIGTERM)
+
+
+@contextmanager
+def ending(advice: str = "") -> Iterator[None]:
+    """Let the stop signals end this process with one line: what is under way is cleared away, as by any exception.
+
+    A stop is a stop, whatever a thread is blocked in: the interpreter's own way out would wait for it.
+
+    Args:
+        advice: said after it, as "the same command goes on".
+    """
+    stopped = 0
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:  # on the way out already
+            return
+        stopped = 128 + number
+        if Launch.of(os.environ).rank == 0:
+            told = f"stopped ({signal.Signals(number).name})" + (f": {advice}" if advice else "")
+            print(f"srdist: {told}", file=sys.stderr, flush=True)
+        # Where the way out itself is blocked, in a file system that does not answer, the process ends all the same.
+        last = threading.Timer(STOP_S, os._exit, [stopped])
+        last.daemon = True
+        last.start()
+        raise SystemExit(stopped)
+
+    # What nohup has set to be ignored stays so.
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        if stopped:
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(stopped)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def begin_training() -> None:

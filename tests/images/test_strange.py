@@ -112,7 +112,7 @@ def test_every_command_takes_them_and_counts_what_it_skips(folder: Path, tmp_pat
     count = len(WRITTEN) + 2
     done = CliRunner().invoke(main, ["upscale", str(folder), str(tmp_path / "dst")])
     assert done.exit_code == 1
-    assert f"{count} of {count} images" in done.output
+    assert f"{count} of {count + 1} images" in done.output
     assert "skipped: not an image extension: " in done.output
     summary = json.loads((tmp_path / "dst" / "summary.json").read_text())
     assert (summary["done"], summary["failed"], summary["skipped"]) == (count, 1, {".txt": 1, "": 1})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from srdist.machine import files
+from srdist.machine.errors import system_error
 
 
 def test_the_mode_is_that_of_the_umask_which_no_thread_sets(
@@ -49,3 +50,11 @@ def test_an_output_that_is_a_device_or_pipe_is_written_into_and_a_link_is_follow
     files.write_named(tmp_path / "link", b"text")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "sub" / "real").read_bytes() == b"text"
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "job.json").mkdir()
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        files.write_bytes(tmp_path / "job.json", b"{}")
+    assert system_error(caught.value) == f"{tmp_path / 'job.json'}: Is a directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["job.json"]

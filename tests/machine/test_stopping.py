@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +58,59 @@ def test_a_file_stop_in_the_run_folder_is_a_request(tmp_path: Path) -> None:
     (tmp_path / "STOP").touch()
     assert stopping.requested(tmp_path) == "STOP file"
     assert stopping.requested() is None
+
+
+def ended_by(number: signal.Signals, *, begun: str, work: str, prepare: str = "") -> tuple[int, str]:
+    """Exit code and standard error of a process that gets a signal when it has said `begun`."""
+    code = f"from srdist.machine.stopping import ending\n{prepare}\nwith ending():\n    print({begun!r}, flush=True)\n    {work}"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == f"{begun}\n"
+        process.send_signal(number)
+        return process.wait(timeout=20), process.stderr.read()
+
+
+@pytest.mark.parametrize("number", stopping.STOP_SIGNALS)
+def test_a_command_that_saves_nothing_ends_at_a_signal_with_one_line(number: signal.Signals) -> None:
+    told = ended_by(number, begun="go", work="import time; time.sleep(60)")
+    assert told == (128 + number, f"srdist: stopped ({number.name})\n")
+
+
+def test_what_was_begun_is_cleared_away_and_a_blocked_way_out_is_left(tmp_path: Path) -> None:
+    began = time.monotonic()
+    work = (
+        "import threading, tempfile, srdist.machine.stopping as s, time; s.STOP_S = 0.5\n"
+        f"    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):\n"
+        "        threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "        print('deep', flush=True); time.sleep(60)"
+    )
+    assert ended_by(signal.SIGTERM, begun="go", work=work)[0] == 143
+    assert not list(tmp_path.iterdir())
+    stuck = "try: time.sleep(60)\n    finally: threading.Event().wait()"
+    prepare = "import threading, time, srdist.machine.stopping as s; s.STOP_S = 0.5"
+    assert ended_by(signal.SIGTERM, begun="go", work=stuck, prepare=prepare)[0] == 143
+    assert time.monotonic() - began < 30
+
+
+def test_a_command_under_nohup_goes_on_when_its_terminal_closes() -> None:
+    prepare = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    assert ended_by(signal.SIGHUP, begun="go", work="import time; time.sleep(0.3)", prepare=prepare) == (
+        0,
+        "",
+    )
+
+
+def test_a_command_is_told_to_have_stopped_in_its_start_up_too(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    command = [sys.executable, "-m", "srdist", "upscale", str(tmp_path), str(tmp_path / "dst")]
+    with subprocess.Popen(
+        [*command[:1], "-X", "importtime", *command[1:]], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "numpy" in line)  # torch is being loaded
+        process.terminate()
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 143
+    assert "srdist: stopped (SIGTERM)\n" in said
