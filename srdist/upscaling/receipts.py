@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -50,12 +51,14 @@ class Receipt:
     """Number of the run that its writer belonged to (see claims.Worker)."""
 
     def line(self) -> bytes:
-        """As it stands in a log: of this moment, without the fields that say nothing."""
+        """As it stands in a log: of this moment, without the fields that say nothing, and with a checksum of the rest."""
         values = ((name, getattr(self, name)) for name in _FIELDS)  # asdict takes seven times as long
         known = {name: value for name, value in values if value not in ("", 0, ())}
-        return json.dumps(known | {"time": time.time()}).encode() + b"\n"
+        text = json.dumps(known | {"time": time.time()}).encode()[:-1]
+        return text + _CHECKSUM + str(zlib.crc32(text)).encode() + b"}\n"
 
 
+_CHECKSUM = b', "crc32": '
 _FIELDS = tuple(field.name for field in fields(Receipt))
 _KINDS: dict[str, type | tuple[type, ...]] = {
     field.name: type(field.default) if field.default is not MISSING else str for field in fields(Receipt)
@@ -91,7 +94,7 @@ class Receipts:
                     if not line.endswith(b"\n"):
                         # Still being written, or its writer was killed: it does not count.
                         break
-                    if receipt := _parse(line):
+                    if receipt := parse_receipt(line):
                         yield log << _OFFSET_BITS | offset, receipt
                     offset += len(line)
                     self._read[name] = offset
@@ -108,7 +111,7 @@ class Receipts:
         try:
             with (self.folder / log).open("rb") as file:
                 file.seek(offset)
-                return _parse(file.readline())
+                return parse_receipt(file.readline())
         except FileNotFoundError:
             return None
 
@@ -118,8 +121,11 @@ def same_log(place: int, other: int) -> bool:
     return place >> _OFFSET_BITS == other >> _OFFSET_BITS
 
 
-def _parse(line: bytes) -> Receipt | None:
+def parse_receipt(line: bytes) -> Receipt | None:
     """A receipt; None where the line is none: damaged by the disk, its image is made again."""
+    text, mark, checksum = line.rpartition(_CHECKSUM)
+    if mark and checksum != str(zlib.crc32(text)).encode() + b"}\n":
+        return None
     try:
         known = parse_json(line)
         known["notes"] = tuple(known.get("notes", ()))

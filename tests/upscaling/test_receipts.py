@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from srdist.machine.claims import Worker
-from srdist.upscaling.receipts import Receipt, Receipts
+from srdist.upscaling.receipts import Receipt, Receipts, parse_receipt
 
 
 def receipt(path: str, **changes: object) -> Receipt:
@@ -96,3 +97,21 @@ def test_a_line_that_is_no_receipt_does_not_count(tmp_path: Path, line: bytes) -
     with Worker(tmp_path) as worker:
         worker.record(line + b"\n" + receipt("a.png").line())
         assert [r.path for _, r in Receipts(tmp_path / "receipts").refresh()] == ["a.png"]
+
+
+def test_a_receipt_of_which_one_bit_is_flipped_says_what_it_said_or_nothing() -> None:
+    whole = receipt("a.png", run=1, turn=2, output_bytes=81, input_sha256="ab" * 32, notes=("n",))
+    line = whole.line()
+    (said,) = {parse_receipt(line)}
+    assert said is not None
+    assert said.path == "a.png"
+    for place in range(len(line) - 1):
+        for bit in range(8):
+            flipped = line[:place] + bytes([line[place] ^ 1 << bit]) + line[place + 1 :]
+            assert parse_receipt(flipped) in (None, said)
+
+
+def test_a_receipt_from_before_there_were_checksums_counts() -> None:
+    known = json.loads(receipt("a.png", run=1).line())
+    del known["crc32"]
+    assert parse_receipt(json.dumps(known).encode() + b"\n") == receipt("a.png", run=1, time=known["time"])
