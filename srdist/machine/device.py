@@ -37,6 +37,7 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
             "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
         )
     ranks.take_own_gpu()
+    ranks.prepare_to_join()
     # Said of filters of side 1 or of one input channel, whose strides mean nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     # Accelerate keeps the precision of a process's first Accelerator, and refuses a second one with another.

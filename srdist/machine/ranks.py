@@ -7,6 +7,7 @@ CPU tensors over gloo, beside NCCL where the network trains over that, so that n
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device
     from accelerate import PartialState
 
     take_own_gpu()
+    prepare_to_join()
     timeout = {} if peer_timeout_s is None else {"timeout": timedelta(seconds=peer_timeout_s)}
     state = PartialState(cpu=computes_on_cpu(), **timeout)
     check_world(state.num_processes)
@@ -48,7 +50,26 @@ def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device
             # Apple's devices have no float64, in which the scores are summed.
             yield torch.device("cpu") if state.device.type == "mps" else state.device
     finally:
-        state.destroy_process_group()
+        part()
+
+
+def prepare_to_join() -> None:
+    """Call before the process group is made, so that it is gone when the ranks part."""
+    if Launch.of(os.environ).joins:
+        # Its functions keep the group that is there when it is first imported, as DDP does, for ever as their default.
+        import torch.distributed.nn.functional  # noqa: F401
+
+
+def part() -> None:
+    """Leave the process group, if there is one; its threads have ended when this returns.
+
+    One that still runs when the interpreter ends now and then takes the process down with SIGABRT. The group ends with
+    its last user: whoever calls this has let go of what is under DDP.
+    """
+    if joined():
+        _control_group.cache_clear()
+        gc.collect()  # DDP's modules are in circles
+        dist.destroy_process_group()
 
 
 def computes_on_cpu() -> bool:

@@ -138,13 +138,16 @@ class Trainer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the log, leave the process group if this Trainer joined it, let the run folder go."""
         if self.log.wandb is not None:
             self.log.wandb.artifact(self.run / "best.safetensors", name=f"{self.run.name}-best", kind="model")
         self.log.close()
         if self._parts:
-            self.accelerator.end_training()
+            if kind is None:  # else its threads may wait for a rank that is gone
+                del self.learner
+                self.accelerator.free_memory()
+            ranks.part()
         self._unlock()
 
     def _unlock(self) -> None:

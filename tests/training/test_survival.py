@@ -363,3 +363,30 @@ def test_an_epoch_that_is_not_every_sample_exactly_once_ends_the_run(small_set: 
     assert "epoch 0 was not every sample exactly once" in line
     # The run ended at the end of that epoch, and nothing of it was saved.
     assert launch.final().trainer["state"]["step"] == 2
+
+
+@pytest.mark.slow
+def test_when_two_ranks_have_parted_no_thread_of_the_process_group_is_left(
+    small_set: Path, tmp_path: Path
+) -> None:
+    # One that still ran when the interpreter ended took the process down with SIGABRT, now and then.
+    script = tmp_path / "train_and_tell.py"
+    script.write_text(
+        "import atexit, sys\n"
+        "from pathlib import Path\n"
+        "def tell():\n"
+        "    print('threads', sorted((t / 'comm').read_text().strip() for t in Path('/proc/self/task').iterdir()))\n"
+        "atexit.register(tell)\n"
+        "from srdist.train import command\n"
+        "command()\n"
+    )
+    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",), ranks=2)
+    command = [str(script) if part == "srdist/train.py" else part for part in launch.command()]
+    env = launch.environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("threads")]
+    assert len(told) == 2
+    assert not [line for line in told if "gloo" in line]
