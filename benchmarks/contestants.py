@@ -73,24 +73,19 @@ def _worker_settings(workers: int) -> dict[str, Any]:
 def srdist(work: Path, workers: int) -> Iterator[Batch]:
     """This project's stream."""
     from srdist.shards.reader import ShardIndex
+    from srdist.stream.config import DataConfig
     from srdist.stream.pairs import TrainStream
+    from srdist.stream.share import Share
 
     stream = TrainStream(
         ShardIndex.open(str(work / "shards"), "train"),
+        DataConfig(hr_patch=None, flips=False, workers=workers),
+        Share(),
         scale=SCALE,
-        kernel="bicubic",
-        hr_patch=None,
-        flips=False,
         seed=0,
-        order="global",
-        window_shards=8,
         global_batch=BATCH,
         rank_batch=BATCH,
-        rank=0,
-        world=1,
-        workers=workers,
         start=0,
-        on_bad_sample="fail",
     )
     return ((pair.lr, pair.hr) for pair in stream)
 

@@ -59,26 +59,21 @@ def _decode(data: bytes) -> None:
 
 def srdist_epoch(work: Path, rank: int, world: int, resume: Any) -> Iterator[tuple[Ids, Any]]:
     from srdist.shards.reader import ShardIndex
+    from srdist.stream.config import DataConfig
     from srdist.stream.pairs import TrainStream
+    from srdist.stream.share import Share
 
     index = ShardIndex.open(str(work / "srdist"), "train")
     start = resume or 0
     with TrainStream(
         index,
+        DataConfig(hr_patch=48, workers=2),
+        Share(rank, world),
         scale=2,
-        kernel="bicubic",
-        hr_patch=48,
-        flips=True,
         seed=0,
-        order="global",
-        window_shards=8,
         global_batch=BATCH,
         rank_batch=BATCH // world,
-        rank=rank,
-        world=world,
-        workers=2,
         start=start,
-        on_bad_sample="fail",
     ) as stream:
         for step, pair in enumerate(stream, 1):
             of_epoch = pair.ids[

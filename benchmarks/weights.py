@@ -22,6 +22,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from srdist.degradations.config import KernelConfig
 from srdist.images.kernels import Kernel
 from srdist.machine.device import environment
 from srdist.networks.weightfile import BUNDLED, load_weights
@@ -165,7 +166,7 @@ def _table(
         lr=lr,
         split=split,
         scale=None,
-        kernel=kernel,
+        made_by=KernelConfig(kernel=kernel) if kernel else None,
         device=torch.device("cpu"),
         warn=lambda line: print(line, file=sys.stderr),
     )

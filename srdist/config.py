@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_serializer, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from srdist.images.kernels import Kernel
 from srdist.losses.config import LossConfig, LossSection
 from srdist.machine.errors import UserError
-from srdist.machine.redaction import redacted
 from srdist.networks.config import NetworkConfig, SRCNNConfig
 from srdist.settings.section import Section, problems
 from srdist.settings.yaml12 import parse_yaml, read_yaml
+from srdist.stream.config import DataConfig
 
 Precision = Literal["no", "bf16", "fp16"]
 
@@ -27,38 +26,6 @@ Precision = Literal["no", "bf16", "fp16"]
 def _precision_name(value: Any) -> Any:
     # YAML 1.1 readers make `no` false, and people write fp32 where Accelerate says "no": both mean it.
     return "no" if value is False or value == "fp32" else value
-
-
-class DataConfig(Section):
-    """Which images, and what is made of them."""
-
-    shards: str = "shards/demo"
-    """Folder (or fsspec URL) of a packed set: tars, manifest.json and index/."""
-    train_split: str = "train"
-    """Split that is trained on."""
-    val_split: str = "val"
-    """Split that validation reads."""
-    hr_patch: Annotated[int, Field(ge=1)] | None = 48
-    """Side of the square HR crop, in pixels, a multiple of the scale; null = full frames (all of one size)."""
-    kernel: Kernel = "bicubic"
-    """Kernel that makes LR from HR; all but nearest are antialiased, as Pillow's are."""
-    flips: bool = True
-    """Random mirroring, and with square patches quarter turns, of training samples."""
-    workers: Annotated[int, Field(ge=0, le=256)] = 2
-    """Worker processes per rank that decode and downscale; 0 = in the training process."""
-    order: Literal["global", "window"] = "global"
-    """global: any sample may come at any time; window: `window_shards` shards at a time, for remote or huge sets."""
-    window_shards: Annotated[int, Field(ge=1)] = 8
-    """Shards that are read together in window order."""
-    on_bad_sample: Literal["fail", "skip"] = "fail"
-    """fail: stop at a damaged sample; skip: give it weight 0, count and list it in bad_samples.jsonl."""
-    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 1e-3
-    """With skip: share of damaged samples above which the run stops, 0 to 1."""
-
-    @field_serializer("shards")
-    def _without_credentials(self, shards: str) -> str:
-        # Whatever is saved, logged, shown or sent of a config comes from here.
-        return redacted(shards)
 
 
 class TrainConfig(Section):

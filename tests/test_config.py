@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from benchmarks.processes import ROOT
 from srdist.cli.main import main
-from srdist.config import Config, DataConfig, describe, dump, load
+from srdist.config import Config, describe, dump, load
 from srdist.machine.errors import UserError
+from srdist.stream.config import DataConfig
 
 FIELDS_THAT_SCRIPTS_USE = [
     *("data.shards", "data.hr_patch", "data.workers", "data.kernel", "model.scale", "train.steps"),

@@ -16,6 +16,7 @@ from srdist.machine.errors import told_in_one_line
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
+    from srdist.degradations.config import DegradationSection
     from srdist.images.photo import OutputFormat
 
 
@@ -70,6 +71,12 @@ def show(path: Path, fields: tuple[str, ...], overrides: tuple[str, ...]) -> Non
 KERNELS = click.Choice(get_args(Kernel))
 
 
+def _of_kernel(kernel: Any) -> DegradationSection | None:
+    from srdist.degradations.config import KernelConfig
+
+    return KernelConfig(kernel=kernel) if kernel is not None else None
+
+
 @main.command()
 @click.option(
     "--weights",
@@ -118,7 +125,14 @@ def evaluate(
 
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=_warn
+            weights,
+            hr,
+            lr=lr,
+            split=split,
+            scale=scale,
+            made_by=_of_kernel(kernel),
+            device=device,
+            warn=_warn,
         )
         if ranks.is_main():
             if as_json:
@@ -164,7 +178,9 @@ def compare(
 
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     with ranks.process_group() as device:
-        picture = draw(image, names, weights, scale=scale, kernel=kernel, device=device, warn=_warn)
+        picture = draw(
+            image, names, weights, scale=scale, made_by=_of_kernel(kernel), device=device, warn=_warn
+        )
         save_figure(out, picture)
     click.echo(str(out))
 

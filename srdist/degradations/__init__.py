@@ -1,4 +1,6 @@
 """HR to LR: what a camera of lower resolution would have seen.
 
-kernel  the resampling kernels as degradations
+config       which degradation: its section of the config
+degradation  what a degradation is
+kernel       the resampling kernels as degradations
 """

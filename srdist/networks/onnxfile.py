@@ -21,7 +21,7 @@ INSTALL = "pip install 'srdist[onnx]'"
 
 
 def export_onnx(network: Network, info: WeightsInfo, out: Path) -> None:
-    """Write `network` as a whole ONNX file, with its scale and kernel as metadata.
+    """Write `network` as a whole ONNX file, with its scale and what made LR in training as metadata.
 
     Raises:
         UserError: the libraries that make ONNX files are not installed.
@@ -47,5 +47,7 @@ def export_onnx(network: Network, info: WeightsInfo, out: Path) -> None:
     program.model.metadata_props.update(
         {"scale": str(network.scale), "kernel": info.kernel, "manifest_id": info.manifest_id}
     )
+    if info.degradation:
+        program.model.metadata_props["degradation"] = info.degradation
     with named_file(out) as temporary:
         program.save(temporary, external_data=False)

@@ -1,8 +1,9 @@
 """A network as one file: safetensors with the metadata that upscaling and evaluation need, and nothing else.
 
 The metadata are strings, as the format has it (https://github.com/huggingface/safetensors): `srdist` (format
-version), `network` (JSON of the config's model section), `scale`, `kernel` (that LR was made with in training),
-`manifest_id`, `step`, `srdist_version`.
+version), `network` (JSON of the config's model section), `scale`, `kernel` (that LR was made with in training, or the
+name of what else made it), `manifest_id`, `step`, `srdist_version`; and `degradation` (JSON of the config's section)
+where the name in `kernel` does not say all.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class WeightsInfo:
 
     network: NetworkSection
     kernel: str
-    """Kernel that made LR in training; "unknown" where the file does not say."""
+    """Kernel, or the kind of another degradation, that made LR in training; "unknown" where the file does not say."""
     manifest_id: str
     """Of the set that it was trained on; "" where unknown."""
     step: int
     """Optimizer steps of training."""
+    degradation: str = ""
+    """JSON of the degradation's section; "" where `kernel` says all."""
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], info: WeightsInfo) -> None:
@@ -64,6 +67,8 @@ def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
         "step": str(info.step),
         "srdist_version": __version__,
     }
+    if info.degradation:
+        metadata["degradation"] = info.degradation
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
     return _ordered(save(plain, metadata))
 
@@ -189,7 +194,8 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
     except (KeyError, ValueError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{source}: damaged metadata: {reason[:300]}") from error
-    return WeightsInfo(network, metadata.get("kernel", "unknown"), metadata.get("manifest_id", ""), step)
+    kernel, manifest_id = metadata.get("kernel", "unknown"), metadata.get("manifest_id", "")
+    return WeightsInfo(network, kernel, manifest_id, step, metadata.get("degradation", ""))
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:

@@ -2,6 +2,7 @@
 
 metrics  PSNR, SSIM, RMSE
 scores   scores over ranks, beside the plain resamplings
+lowres   how LR is made of HR, and whether it fits the weights
 testset  HR and LR pairs of folders and shards
 table    evaluate's table
 figure   one image by several methods, side by side

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from srdist.degradations.config import DegradationSection
 from srdist.images.decode import UnreadableImageError
 from srdist.images.kernels import Kernel
 from srdist.images.pixels import luma, to_pillow, to_u8
@@ -25,7 +26,8 @@ from srdist.machine.files import named_file
 from srdist.networks.tiling import NotFiniteError
 from srdist.networks.weightfile import load_weights
 from srdist.quality import metrics
-from srdist.quality.scores import BASELINES, Upscaler, baseline, choose_kernel, common_scale, network
+from srdist.quality.lowres import choose_degradation
+from srdist.quality.scores import BASELINES, Upscaler, baseline, common_scale, network
 from srdist.quality.testset import PairFile, read_pair
 
 PANEL = 380
@@ -78,7 +80,7 @@ def compare(
     weights: str | None,
     *,
     scale: int | None,
-    kernel: Kernel | None,
+    made_by: DegradationSection | None,
     device: torch.device,
     warn: Callable[[str], None],
 ) -> Image.Image:
@@ -87,7 +89,7 @@ def compare(
     Args:
         names: resamplings (evaluation.BASELINES) and weights, as `load_weights` takes them; the last is the subject.
         scale: needed only where there are no weights.
-        kernel: that makes LR; None: the one that the first weights were trained for.
+        made_by: what makes LR; None: what the first weights were trained for.
 
     Raises:
         UserError: nothing to compare, weights of two scales, an unreadable or too small image.
@@ -98,10 +100,11 @@ def compare(
     wanted = [*(names or []), *([weights] if weights else [])]
     loaded = {name: load_weights(name) for name in wanted if name not in known}
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
-    made_by = choose_kernel(kernel, {name: info.kernel for name, (_, info) in loaded.items()}, warn=warn)
+    made_by = choose_degradation(made_by, {name: info for name, (_, info) in loaded.items()}, warn=warn)
     networks = {name: network(model, device=device) for name, (model, _) in loaded.items()}
     try:
-        pair = read_pair(PairFile(image.name, image, None), scale=scale, kernel=made_by)
+        file = PairFile(image.name, image, None)
+        pair = read_pair(file, scale=scale, degradation=made_by.build(scale=scale))
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{image}: {error}") from error
     lr, hr = pair.lr[0], pair.hr[0]
@@ -122,7 +125,7 @@ def compare(
     except NotFiniteError as error:
         raise NotFiniteError(f"{image}: {error}") from error
     footer = (
-        f"{image.name}, x{scale}, LR made by {made_by}. "
+        f"{image.name}, x{scale}, LR made by {made_by.name}. "
         f"PSNR: luma of 8-bit images, border {scale}. RMSE: RGB in [0, 1]."
     )
     return contact_sheet(shots, footer=footer) if names else figure(shots, footer=footer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import Protocol
 
 import torch
 from jaxtyping import UInt8
@@ -190,21 +190,3 @@ def common_scale(weights: Mapping[str, int], *, asked: int | None) -> int:
         if other != scale:
             raise UserError(f"{first} has scale {scale}, {name} has scale {other}: expected one scale")
     return scale
-
-
-def choose_kernel(
-    asked: Kernel | None, trained_for: Mapping[str, str], *, warn: Callable[[str], None]
-) -> Kernel:
-    """The kernel that makes LR: the one asked for, else that of the first weights (name to kernel), else bicubic.
-
-    `warn` is told of weights that were trained for another kernel, or do not say for which.
-    """
-    kernels: tuple[Kernel, ...] = get_args(Kernel)
-    known = [kernel for trained in trained_for.values() for kernel in kernels if kernel == trained]
-    chosen = asked or (known[0] if known else "bicubic")
-    for name, kernel in trained_for.items():
-        if kernel not in kernels:
-            warn(f"{name} does not say which kernel it was trained for; LR is made by {chosen}")
-        elif kernel != chosen:
-            warn(f"LR is made by {chosen}, but {name} was trained for {kernel}: expect a worse result")
-    return chosen

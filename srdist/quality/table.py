@@ -15,11 +15,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from srdist.images.kernels import Kernel
+from srdist.degradations.config import DegradationSection
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.redaction import redacted
 from srdist.networks.weightfile import load_weights
+from srdist.quality.lowres import choose_degradation
 from srdist.quality.scores import (
     BATCH,
     EQUAL_DB,
@@ -27,13 +28,13 @@ from srdist.quality.scores import (
     Scores,
     Upscaler,
     baselines,
-    choose_kernel,
     common_scale,
     mean_scores,
     network,
     score_batch,
 )
 from srdist.quality.testset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
+from srdist.stream.share import Share
 
 Say = Callable[[str], None]
 Item = NamedPair | Failure
@@ -57,7 +58,7 @@ def evaluate(
     lr: Path | None,
     split: str | None,
     scale: int | None,
-    kernel: Kernel | None,
+    made_by: DegradationSection | None,
     device: torch.device,
     warn: Say,
 ) -> QualityTable:
@@ -68,7 +69,7 @@ def evaluate(
         hr: folder of images, or folder or URL of packed shards.
         lr: folder of LR images; None: they are made of HR.
         split: of packed shards; None: test.
-        kernel: that makes LR; None: the one that the weights were trained for.
+        made_by: what makes LR; None: what the weights were trained for.
         warn: is told what the user should know.
 
     Raises:
@@ -78,7 +79,7 @@ def evaluate(
     # Of what one rank alone meets here the others learn: they would wait for it for ever.
     job = ranks.together(
         lambda: _prepare(
-            weights, hr, lr=lr, split=split, scale=scale, kernel=kernel, device=device, warn=warn
+            weights, hr, lr=lr, split=split, scale=scale, made_by=made_by, device=device, warn=warn
         )
     )
     shown = _with_progress(job.pairs, total=job.total)
@@ -103,49 +104,51 @@ def _prepare(
     lr: Path | None,
     split: str | None,
     scale: int | None,
-    kernel: Kernel | None,
+    made_by: DegradationSection | None,
     device: torch.device,
     warn: Say,
 ) -> _Job:
-    _check_call(hr, lr=lr, split=split, kernel=kernel)
+    _check_call(hr, lr=lr, split=split, made_by=made_by)
     model, info = load_weights(weights) if weights is not None else (None, None)
     scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=scale)
-    trained_for = info.kernel if info is not None else None
-    made_by = None
     if lr is None:
-        made_by = choose_kernel(kernel, {str(weights): trained_for} if trained_for else {}, warn=warn)
+        known = {str(weights): info} if info is not None and info.kernel else {}
+        made_by = choose_degradation(made_by, known, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
         methods["srdist"] = network(model, device=device)
-    rank, world = ranks.rank(), ranks.world()
+    share = Share(ranks.rank(), ranks.world())
+    degradation = made_by.build(scale=scale) if made_by is not None else None
     total: int
     pairs: Iterator[Item]
     if is_packed(hr):
-        assert made_by is not None
+        assert degradation is not None
         split = split or "test"
-        total, pairs = shard_pairs(
-            hr, split, scale=scale, kernel=made_by, rank=rank, world=world, batch=BATCH
-        )
+        total, pairs = shard_pairs(hr, split, degradation=degradation, share=share, batch=BATCH)
     else:
-        total, pairs = folder_pairs(Path(hr), lr, scale=scale, kernel=made_by, rank=rank, world=world)
-    protocol = {
+        total, pairs = folder_pairs(Path(hr), lr, scale=scale, degradation=degradation, share=share)
+    protocol: dict[str, Any] = {
         "weights": weights,
-        "trained_for_kernel": trained_for,
+        "trained_for_kernel": info.kernel if info is not None else None,
         "hr": f"{redacted(hr)}, split {split}" if split else hr,
-        "lr": str(lr) if lr else f"made from HR by {made_by}, 8 bit",
-        "kernel": made_by,
+        "lr": str(lr) if made_by is None else f"made from HR by {made_by.name}, 8 bit",
+        "kernel": made_by.name if made_by is not None else None,
     }
+    if made_by is not None and made_by.details:
+        protocol["degradation"] = made_by.model_dump(mode="json")
     return _Job(methods, total, pairs, scale, protocol)
 
 
-def _check_call(hr: str, *, lr: Path | None, split: str | None, kernel: Kernel | None) -> None:
+def _check_call(hr: str, *, lr: Path | None, split: str | None, made_by: DegradationSection | None) -> None:
     if is_packed(hr):
         if lr is not None:
             raise UserError(f"--lr {lr}: {hr} is a packed set, of which LR is made: leave --lr out")
     elif split is not None:
         raise UserError(f"--split {split}: {hr} is no packed set (it has no manifest.json)")
-    if lr is not None and kernel is not None:
-        raise UserError(f"--kernel {kernel} makes LR from HR, but --lr {lr} gives LR images: leave one out")
+    if lr is not None and made_by is not None:
+        raise UserError(
+            f"--kernel {made_by.name} makes LR from HR, but --lr {lr} gives LR images: leave one out"
+        )
 
 
 def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:

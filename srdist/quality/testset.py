@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from srdist.degradations.degradation import Degradation
 from srdist.images.decode import UnreadableImageError, decode_rgb
 from srdist.images.folder import Walk, read_regular
-from srdist.images.kernels import Kernel
 from srdist.images.pixels import mod_crop
-from srdist.images.resize import resize_u8
 from srdist.machine.errors import UserError
 from srdist.shards.reader import ShardIndex
+from srdist.shards.recipe import key_of
 from srdist.stream.pairs import Pair, eval_stream
+from srdist.stream.patches import named_keys
+from srdist.stream.share import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +107,16 @@ def is_packed(place: str) -> bool:
 
 
 def shard_pairs(
-    folder: str, split: str, *, scale: int, kernel: Kernel, rank: int, world: int, batch: int
+    folder: str, split: str, *, degradation: Degradation, share: Share, batch: int
 ) -> tuple[int, Iterator[NamedPair | Failure]]:
     """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
 
     The pixels of a batch hold until the next one is asked for.
     """
     index = ShardIndex.open(folder, split)
-    stream = eval_stream(
-        index,
-        scale=scale,
-        kernel=kernel,
-        rank=rank,
-        world=world,
-        batch=batch,
-        workers=1,
-        on_bad_sample="skip",
-    )
-    return len(range(rank, len(index), world)), chain.from_iterable(_usable(index, pair) for pair in stream)
+    stream = eval_stream(index, degradation, share, batch=batch, workers=1, on_bad_sample="skip")
+    mine = len(range(share.rank, len(index), share.world))
+    return mine, chain.from_iterable(_usable(index, pair) for pair in stream)
 
 
 def _usable(index: ShardIndex, pair: Pair) -> Iterator[NamedPair | Failure]:
@@ -136,27 +131,29 @@ def _usable(index: ShardIndex, pair: Pair) -> Iterator[NamedPair | Failure]:
 
 
 def folder_pairs(
-    hr: Path, lr: Path | None, *, scale: int, kernel: Kernel | None, rank: int, world: int
+    hr: Path, lr: Path | None, *, scale: int, degradation: Degradation | None, share: Share
 ) -> tuple[int, Iterator[NamedPair | Failure]]:
     """This rank's part of the image files under `hr`: how many, and each as a batch of one or as a failure."""
     files, failures = plan_pairs(hr, lr, scale=scale)
-    mine = files[rank::world]
-    missing = failures if rank == 0 else []
-    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, kernel=kernel))
+    mine = files[share.rank :: share.world]
+    missing = failures if share.rank == 0 else []
+    return len(missing) + len(mine), chain(missing, read_pairs(mine, scale=scale, degradation=degradation))
 
 
-def read_pairs(files: list[PairFile], *, scale: int, kernel: Kernel | None) -> Iterator[NamedPair | Failure]:
-    """Decode each pair; HR is cropped to a multiple of `scale`, and where there is no LR file `kernel` makes LR."""
+def read_pairs(
+    files: list[PairFile], *, scale: int, degradation: Degradation | None
+) -> Iterator[NamedPair | Failure]:
+    """Decode each pair; HR is cropped to a multiple of `scale`, and where there is no LR file `degradation` makes LR."""
     for file in files:
         try:
-            yield read_pair(file, scale=scale, kernel=kernel)
+            yield read_pair(file, scale=scale, degradation=degradation)
         except (UnreadableImageError, OSError) as error:
             yield Failure(
                 file.name, error.strerror or str(error) if isinstance(error, OSError) else str(error)
             )
 
 
-def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair:
+def read_pair(file: PairFile, *, scale: int, degradation: Degradation | None) -> NamedPair:
     """Decode one pair; the errors name the LR file, not the HR file, which the caller knows."""
     whole = decode_rgb(read_regular(file.hr)).unsqueeze(0)
     hr = mod_crop(whole, scale)
@@ -164,8 +161,10 @@ def read_pair(file: PairFile, *, scale: int, kernel: Kernel | None) -> NamedPair
     if not (height and width):
         raise UnreadableImageError(f"{_size(whole)} pixels, smaller than the scale {scale}")
     if file.lr is None:
-        assert kernel is not None
-        return NamedPair((file.name,), resize_u8(hr, height=height, width=width, kernel=kernel), hr)
+        assert degradation is not None
+        # What is random comes from the name, as it does in a packed set of these files.
+        made = degradation(hr.permute(0, 2, 3, 1).numpy(), named_keys([key_of(file.name)]))
+        return NamedPair((file.name,), torch.from_numpy(made).permute(0, 3, 1, 2), hr)
     try:
         lr = decode_rgb(read_regular(file.lr)).unsqueeze(0)
     except UnreadableImageError as error:

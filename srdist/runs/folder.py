@@ -23,6 +23,7 @@ FROZEN = (
     "data.train_split",
     "data.hr_patch",
     "data.kernel",
+    "data.degradation",
     "data.flips",
     "data.order",
     "data.window_shards",

@@ -12,15 +12,16 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from srdist.degradations.kernel import degrade, margin
-from srdist.images.kernels import Kernel
+from srdist.degradations.degradation import Degradation
 from srdist.shards.reader import BadSample, BadSampleError, ShardIndex, read_into
+from srdist.stream.cuts import Cuts
 from srdist.stream.order import Order
-from srdist.stream.patches import corners, sample_keys, turned, turns, windows
+from srdist.stream.patches import named_keys, sample_keys, turned
+from srdist.stream.share import Share
 
 _ALIGN = 64
 _CACHED_BYTES = 2 << 20
-"""HR pixels that are reduced at a time: they are still in the core's cache from decoding (docs/log.md)."""
+"""HR pixels that are degraded at a time: they are still in the core's cache from decoding (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,145 +78,133 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Whole images, cropped at the right and bottom to multiples of the scale, and their LR.
+class Filler:
+    """Makes a batch of images: the one way from samples to pixels.
 
     `on_bad_sample` skip: a damaged sample's slot is zeros of weight 0, and the sample is reported.
     """
 
     index: ShardIndex
-    scale: int
-    kernel: Kernel
+    degradation: Degradation
     on_bad_sample: Literal["fail", "skip"]
 
-    def fill(self, slot: Slot, ways: Int64[np.ndarray, " n"] | None) -> tuple[BadSample, ...]:
-        """Read, decode, turn and reduce the samples whose ids stand in the slot."""
-        bad = []
-        height, width = slot.hr.shape[1:3]
-        at_a_time = max(1, _CACHED_BYTES // (height * width * 3))
-        sizes = self.index.sizes(slot.ids).tolist()
-        for place, sample_id in enumerate(slot.ids.tolist()):
-            out = slot.hr[place]
-            way = 0 if ways is None else int(ways[place])
-            direct = sizes[place] == [height, width] and not way
-            target = out if direct else np.empty((*sizes[place], 3), np.uint8)
-            problem = read_into(self.index, sample_id, target)
-            if problem is not None:
-                bad.append(_skipped(problem, self.on_bad_sample))
-                out[...] = 0
-            elif not direct:
-                out[...] = turned(target[:height, :width], way)
-            slot.weight[place] = problem is None
-            if (place + 1) % at_a_time == 0 or place + 1 == len(sizes):
-                some = slice(place // at_a_time * at_a_time, place + 1)
-                slot.lr[some] = degrade(slot.hr[some], scale=self.scale, kernel=self.kernel)
-        return tuple(bad)
+    def fill(self, slot: Slot, cuts: Cuts) -> tuple[BadSample, ...]:
+        """Read, decode, cut, degrade and turn the samples whose ids stand in the slot."""
+        bad: dict[int, BadSample] = {}
+        ids, sizes = slot.ids.tolist(), self.index.sizes(slot.ids).tolist()
+        starts, ways = cuts.starts.tolist(), cuts.ways.tolist()
+        for places in cuts.alike(most_bytes=_CACHED_BYTES):
+            height, width = cuts.extents[places[0]].tolist()
+            if cuts.whole:  # they are of one size, so these are places in a row
+                hr_windows = slot.hr[places[0] : places[-1] + 1]
+            else:
+                hr_windows = np.empty((len(places), height, width, 3), np.uint8)
+            for window, place in zip(hr_windows, places, strict=True):
+                (top, left), way = starts[place], ways[place] if cuts.whole else 0
+                direct = sizes[place] == [height, width] and not way
+                image = window if direct else np.empty((*sizes[place], 3), np.uint8)
+                problem = self._read(ids[place], image)
+                slot.weight[place] = problem is None
+                if problem is not None:
+                    bad[place] = problem
+                    window[...] = 0
+                elif not direct:
+                    window[...] = turned(image[top : top + height, left : left + width], way)
+            lr_windows = self.degradation(hr_windows, cuts.keys[places])
+            if cuts.whole:
+                slot.lr[places[0] : places[-1] + 1] = lr_windows
+            else:
+                self._keep(hr_windows, lr_windows, slot, cuts, places)
+        for place in bad:
+            slot.lr[place] = 0
+        return tuple(bad[place] for place in sorted(bad))
 
+    def _read(self, sample_id: int, image: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
+        """Read and decode one sample; what is wrong with it, where that may be."""
+        problem = read_into(self.index, sample_id, image)
+        if problem is not None and self.on_bad_sample == "fail":
+            raise BadSampleError(problem)
+        return problem
 
-@dataclass(frozen=True, slots=True)
-class Patches:
-    """Square patches, one an image, and the same part of each image's LR."""
-
-    index: ShardIndex
-    scale: int
-    kernel: Kernel
-    on_bad_sample: Literal["fail", "skip"]
-    hr_patch: int
-
-    def fill(
-        self, slot: Slot, keys: np.ndarray, ways: Int64[np.ndarray, " n"] | None
-    ) -> tuple[BadSample, ...]:
-        """Read, decode, crop, reduce and turn the samples whose ids stand in the slot."""
-        bad = []
-        side, scale = self.hr_patch, self.scale
-        sizes = self.index.sizes(slot.ids)
-        tops = corners(keys, sizes, hr_patch=side, scale=scale)
-        border = margin(self.kernel, scale)
-        starts, extents = windows(tops, sizes, hr_patch=side, scale=scale, margin=border)
-        hr_windows: list[np.ndarray] = []
-        for place, sample_id in enumerate(slot.ids.tolist()):
-            image = np.empty((*sizes[place], 3), np.uint8)
-            problem = read_into(self.index, sample_id, image)
-            if problem is not None:
-                bad.append(_skipped(problem, self.on_bad_sample))
-                image[...] = 0
-            (top, left), (height, width) = starts[place], extents[place]
-            hr_windows.append(image[top : top + height, left : left + width])
-            slot.weight[place] = problem is None
-        lr_windows = self._reduce(hr_windows)
-        for place, (top, left) in enumerate((tops - starts).tolist()):
-            way = 0 if ways is None else int(ways[place])
-            hr = hr_windows[place][top : top + side, left : left + side]
-            lr = lr_windows[place][top // scale :, left // scale :][: side // scale, : side // scale]
-            slot.hr[place] = turned(hr, way)
-            slot.lr[place] = turned(lr, way)
-        return tuple(bad)
-
-    def _reduce(self, hr_windows: list[np.ndarray]) -> list[np.ndarray]:
-        lr_windows: list[np.ndarray] = [hr_windows[0]] * len(hr_windows)
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for place, window in enumerate(hr_windows):
-            by_shape.setdefault(window.shape, []).append(place)
-        for places in by_shape.values():
-            batch = np.stack([hr_windows[place] for place in places])
-            for place, lr in zip(places, degrade(batch, scale=self.scale, kernel=self.kernel), strict=True):
-                lr_windows[place] = lr
-        return lr_windows
+    def _keep(
+        self,
+        hr_windows: UInt8[np.ndarray, "m H W 3"],
+        lr_windows: UInt8[np.ndarray, "m h w 3"],
+        slot: Slot,
+        cuts: Cuts,
+        places: list[int],
+    ) -> None:
+        """Put the patches of some windows into their places, turned."""
+        scale, (height, width) = self.degradation.scale, slot.hr.shape[1:3]
+        small_height, small_width = slot.lr.shape[1:3]
+        insets, ways = cuts.insets[places].tolist(), cuts.ways[places].tolist()
+        for i, place in enumerate(places):
+            (top, left), way = insets[i], ways[i]
+            slot.hr[place] = turned(hr_windows[i, top : top + height, left : left + width], way)
+            top, left = top // scale, left // scale
+            slot.lr[place] = turned(lr_windows[i, top : top + small_height, left : left + small_width], way)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainBatches:
     """One rank's micro-batches of the endless stream, numbered from the start of the stream."""
 
-    maker: Frames | Patches
+    filler: Filler
     order: Order
-    num_samples: int
     seed: int
     flips: bool
+    hr_patch: int | None
+    """Side of the patches; None: whole images."""
     global_batch: int
     rank_batch: int
-    rank: int
-    world: int
+    share: Share
     start: int
     height: int
     width: int
 
     def shape(self, number: int) -> Shape:  # noqa: ARG002 (all are alike)
-        return Shape(self.rank_batch, self.height, self.width, self.maker.scale)
+        return Shape(self.rank_batch, self.height, self.width, self.filler.degradation.scale)
 
     def positions(self, number: int) -> Int64[np.ndarray, " n"]:
         """Positions in the endless stream of micro-batch `number`, counted from `start`."""
-        micro = self.global_batch // (self.rank_batch * self.world)
+        micro = self.global_batch // (self.rank_batch * self.share.world)
         step, part = divmod(number, micro)
-        first = self.start + step * self.global_batch + (self.rank * micro + part) * self.rank_batch
+        first = self.start + step * self.global_batch + (self.share.rank * micro + part) * self.rank_batch
         return np.arange(first, first + self.rank_batch)
 
     def make(self, number: int, slot: Slot) -> tuple[BadSample, ...]:
         slot.positions[...] = self.positions(number)
         slot.ids[...] = self.order.ids(slot.positions)
-        keys = sample_keys(self.seed, slot.positions // self.num_samples, slot.ids)
-        if isinstance(self.maker, Patches):
-            return self.maker.fill(slot, keys, turns(keys, square=True) if self.flips else None)
-        return self.maker.fill(slot, turns(keys, square=False) if self.flips else None)
+        return self.filler.fill(slot, self._cuts(slot))
+
+    def _cuts(self, slot: Slot) -> Cuts:
+        index, degradation = self.filler.index, self.filler.degradation
+        keys = sample_keys(self.seed, slot.positions // len(index), slot.ids)
+        sizes, scale = index.sizes(slot.ids), degradation.scale
+        if self.hr_patch is None:
+            return Cuts.frames(sizes, keys, scale=scale, flips=self.flips)
+        return Cuts.patches(
+            sizes, keys, hr_patch=self.hr_patch, scale=scale, margin=degradation.margin, flips=self.flips
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EvalBatches:
     """Some samples in batches of one size each; positions are the ids."""
 
-    maker: Frames
+    filler: Filler
     batches: tuple[tuple[tuple[int, int], Int64[np.ndarray, " n"]], ...]
 
     def shape(self, number: int) -> Shape:
         (height, width), ids = self.batches[number]
-        return Shape(len(ids), height, width, self.maker.scale)
+        return Shape(len(ids), height, width, self.filler.degradation.scale)
 
     def make(self, number: int, slot: Slot) -> tuple[BadSample, ...]:
         slot.ids[...] = slot.positions[...] = self.batches[number][1]
-        return self.maker.fill(slot, None)
-
-
-def _skipped(bad: BadSample, on_bad_sample: Literal["fail", "skip"]) -> BadSample:
-    if on_bad_sample == "fail":
-        raise BadSampleError(bad)
-    return bad
+        index = self.filler.index
+        # By name, so that the LR of an image is the same in every run, set and folder.
+        keys = named_keys([index.key(sample_id) for sample_id in slot.ids.tolist()])
+        sizes = index.sizes(slot.ids)
+        return self.filler.fill(
+            slot, Cuts.frames(sizes, keys, scale=self.filler.degradation.scale, flips=False)
+        )

@@ -15,13 +15,15 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from srdist.images.kernels import Kernel
+from srdist.degradations.degradation import Degradation
 from srdist.machine.errors import UserError
 from srdist.machine.waiting import signalled
 from srdist.shards.reader import BadSample, ShardIndex
-from srdist.stream.batch import EvalBatches, Frames, Patches, Slot, TrainBatches
-from srdist.stream.order import OrderMode, make_order
+from srdist.stream.batch import EvalBatches, Filler, Slot, TrainBatches
+from srdist.stream.config import DataConfig
+from srdist.stream.order import make_order
 from srdist.stream.ring import Ring
+from srdist.stream.share import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +50,14 @@ class TrainStream:
     def __init__(
         self,
         index: ShardIndex,
+        data: DataConfig,
+        share: Share,
         *,
         scale: int,
-        kernel: Kernel,
-        hr_patch: int | None,
-        flips: bool,
         seed: int,
-        order: OrderMode,
-        window_shards: int,
         global_batch: int,
         rank_batch: int,
-        rank: int,
-        world: int,
-        workers: int,
         start: int,
-        on_bad_sample: Literal["fail", "skip"],
         should_stop: Callable[[], bool] = signalled,
     ) -> None:
         """Start the workers.
@@ -75,38 +70,34 @@ class TrainStream:
         Raises:
             UserError: the batch, the patch or the images do not fit each other; the message says what would.
         """
-        check_batch(global_batch, rank_batch=rank_batch, world=world)
+        check_batch(global_batch, rank_batch=rank_batch, world=share.world)
         if len(index) < global_batch:
             raise UserError(
                 f"{index.folder}: split {index.split} has {len(index)} samples, less than train.global_batch "
                 f"{global_batch}: set it to at most {len(index)}, or pack at least {global_batch} images"
             )
-        height, width = _frame(index, hr_patch, scale)
-        maker: Frames | Patches
-        if hr_patch is None:
-            maker = Frames(index, scale, kernel, on_bad_sample)
-        else:
-            maker = Patches(index, scale, kernel, on_bad_sample, hr_patch)
-        chosen = make_order(order, shard_samples=index.shard_samples, window_shards=window_shards, seed=seed)
+        height, width = _frame(index, data.hr_patch, scale)
+        order = make_order(
+            data.order, shard_samples=index.shard_samples, window_shards=data.window_shards, seed=seed
+        )
         batches = TrainBatches(
-            maker,
-            chosen,
-            len(index),
-            seed,
-            flips,
-            global_batch,
-            rank_batch,
-            rank,
-            world,
-            start,
-            height,
-            width,
+            Filler(index, data.how_degraded.build(scale=scale), data.on_bad_sample),
+            order,
+            seed=seed,
+            flips=data.flips,
+            hr_patch=data.hr_patch,
+            global_batch=global_batch,
+            rank_batch=rank_batch,
+            share=share,
+            start=start,
+            height=height,
+            width=width,
         )
         self._ring = Ring(
             batches,
             slot_bytes=batches.shape(0).slot_bytes(),
-            workers=workers,
-            who=f"rank {rank}",
+            workers=data.workers,
+            who=f"rank {share.rank}",
             should_stop=should_stop,
         )
         self._pairs = (_pair(slot, bad) for slot, bad in self._ring)
@@ -128,11 +119,9 @@ class TrainStream:
 
 def eval_stream(
     index: ShardIndex,
+    degradation: Degradation,
+    share: Share,
     *,
-    scale: int,
-    kernel: Kernel,
-    rank: int,
-    world: int,
     batch: int,
     workers: int,
     limit: int | None = None,
@@ -141,16 +130,17 @@ def eval_stream(
 ) -> Iterator[Pair]:
     """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size.
 
-    Rank r has every world-th id from r on, at most `batch` a Pair; a rank may have none. Positions are the ids.
+    Rank r has every world-th id from r on, at most `batch` a Pair; a rank may have none. Positions are the ids. What
+    is random in an image's LR comes from the image's key, and never changes.
 
     Raises:
         BadSampleError: at a damaged sample; with skip it has weight 0 in its Pair, and is one of its `bad`.
         StopRequested: `should_stop` said yes while a Pair was waited for.
     """
     count = len(index) if limit is None else min(limit, len(index))
-    ids = np.arange(rank, count, world)
-    maker = Frames(index, scale, kernel, on_bad_sample)
-    batches = EvalBatches(maker, _batches_of_one_size(index, ids, scale=scale, batch=batch))
+    ids = np.arange(share.rank, count, share.world)
+    by_size = _batches_of_one_size(index, ids, scale=degradation.scale, batch=batch)
+    batches = EvalBatches(Filler(index, degradation, on_bad_sample), by_size)
     number = len(batches.batches)
     if not number:
         return
@@ -159,7 +149,7 @@ def eval_stream(
         batches,
         slot_bytes=slot_bytes,
         workers=min(workers, number),
-        who=f"rank {rank}",
+        who=f"rank {share.rank}",
         stop=number,
         should_stop=should_stop,
     )

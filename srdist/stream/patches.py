@@ -5,6 +5,9 @@ Patches lie on the grid of the LR image, so that the LR of a patch is the same p
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8, UInt64
@@ -17,6 +20,16 @@ def sample_keys(
 ) -> UInt64[np.ndarray, " n"]:
     """The random number of each sample in its epoch: what all its choices are made from."""
     return mix64(stream_keys(seed, PATCHES, epochs) ^ mix64(ids.astype(np.uint64)))
+
+
+def named_keys(names: Iterable[str]) -> UInt64[np.ndarray, " n"]:
+    """The random number of each image of a validation or evaluation, from its name without folders: it never changes.
+
+    Args:
+        names: keys as `recipe.key_of` makes them, with "/" between folders.
+    """
+    digests = (hashlib.sha256(name.rpartition("/")[2].encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:8]) for digest in digests], np.uint64)
 
 
 def corners(

@@ -160,7 +160,9 @@ def refuse_not_finite(tensors: dict[str, Tensor], *, step: int, run: Path) -> No
 
 def weights_file(weights: dict[str, Tensor], *, config: Config, manifest_id: str, step: int) -> bytes:
     """A weights file of a run."""
-    return pack_weights(weights, WeightsInfo(config.model.for_use, config.data.kernel, manifest_id, step))
+    made_lr = config.data.how_degraded
+    info = WeightsInfo(config.model.for_use, made_lr.name, manifest_id, step, made_lr.details)
+    return pack_weights(weights, info)
 
 
 def prepare_folder(

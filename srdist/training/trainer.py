@@ -26,6 +26,7 @@ from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, TrainStream
+from srdist.stream.share import Share
 from srdist.training.announce import tell_scores, tell_start
 from srdist.training.faults import Faults
 from srdist.training.learner import Learner
@@ -293,23 +294,16 @@ class Trainer:
         self._lock = runfolder.lock(self.run)
 
     def _stream(self) -> TrainStream:
-        data, config = self.config.data, self.config.train
+        config = self.config.train
         return TrainStream(
             self.index,
+            self.config.data,
+            Share(ranks.rank(), self.world),
             scale=self.config.model.scale,
-            kernel=data.kernel,
-            hr_patch=data.hr_patch,
-            flips=data.flips,
             seed=config.seed,
-            order=data.order,
-            window_shards=data.window_shards,
             global_batch=config.global_batch,
             rank_batch=self.rank_batch,
-            rank=ranks.rank(),
-            world=self.world,
-            workers=data.workers,
             start=self.state.counts.step * config.global_batch,
-            on_bad_sample=data.on_bad_sample,
             should_stop=self._should_stop,
         )
 

@@ -18,6 +18,7 @@ from srdist.quality.grid import Row, draw_grid
 from srdist.quality.scores import BATCH, Scores, Upscaler, baseline, network, score_pairs
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, eval_stream
+from srdist.stream.share import Share
 
 _FEW = 64
 """Up to this many images are read in the training process: starting workers would take longer."""
@@ -73,7 +74,7 @@ class Validator:
         if self._samples is None:
             self._samples = [
                 (lr.clone(), hr.clone())
-                for pair in self._read(rank=0, world=1, limit=self.config.log.sample_images, workers=0)
+                for pair in self._read(Share(), limit=self.config.log.sample_images, workers=0)
                 for lr, hr, weight in zip(pair.lr, pair.hr, pair.weight, strict=True)
                 if weight
             ]
@@ -88,9 +89,8 @@ class Validator:
         """This rank's share; ends early at a stop or an error, which the ranks then agree on."""
         count = self.config.train.val_images or len(self.index)
         workers = self.config.data.workers if min(count, len(self.index)) > _FEW else 0
-        pairs = self._read(
-            rank=ranks.rank(), world=ranks.world(), limit=self.config.train.val_images, workers=workers
-        )
+        share = Share(ranks.rank(), ranks.world())
+        pairs = self._read(share, limit=self.config.train.val_images, workers=workers)
         self.bad = []
         try:
             for pair in pairs:
@@ -105,17 +105,16 @@ class Validator:
         except (UserError, OSError) as error:
             cut_short.by = error
 
-    def _read(self, *, rank: int, world: int, limit: int | None, workers: int) -> Iterator[Pair]:
+    def _read(self, share: Share, *, limit: int | None, workers: int) -> Iterator[Pair]:
+        data = self.config.data
         return eval_stream(
             self.index,
-            scale=self.config.model.scale,
-            kernel=self.config.data.kernel,
-            rank=rank,
-            world=world,
+            data.how_degraded.build(scale=self.config.model.scale),
+            share,
             batch=BATCH,
             workers=workers,
             limit=limit,
-            on_bad_sample=self.config.data.on_bad_sample,
+            on_bad_sample=data.on_bad_sample,
         )
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srdist.cli.main import main
+from srdist.degradations.kernel import KernelDegradation
 from srdist.images.decode import UnreadableImageError, decode_into, decode_rgb, image_size
 from srdist.images.photo import decode_photo, probe_size
 from srdist.networks.config import SRCNNConfig
@@ -22,6 +23,7 @@ from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
 from srdist.stream.pairs import eval_stream
+from srdist.stream.share import Share
 from tests.upscaling.test_job import go, outputs
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
@@ -105,7 +107,7 @@ def test_packing_leaves_them_out_and_streaming_never_meets_them(folder: Path, tm
     assert report.samples["train"] + sum(report.left_out.values()) == 5
     assert report.left_out["unreadable"] >= 2
     index = ShardIndex.open(str(tmp_path / "set"), "train")
-    stream = eval_stream(index, scale=2, kernel="bicubic", rank=0, world=1, batch=1, workers=1)
+    stream = eval_stream(index, KernelDegradation(2, "bicubic"), Share(), batch=1, workers=1)
     assert sum(len(pair.ids) for pair in stream) == report.samples["train"]
 
 

@@ -24,7 +24,7 @@ def table(name: str, hr: Path, lr: Path | None = None) -> QualityTable:
         lr=lr,
         split=None,
         scale=None,
-        kernel=None,
+        made_by=None,
         device=torch.device("cpu"),
         warn=lambda _: None,
     )

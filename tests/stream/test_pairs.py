@@ -13,11 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from srdist.degradations.kernel import KernelDegradation
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.reader import BadSampleError, ShardIndex
+from srdist.stream.config import DataConfig
 from srdist.stream.pairs import TrainStream, eval_stream
 from srdist.stream.proof import EpochProof
+from srdist.stream.share import Share
 from tests.packed_sets import Packed
 
 BATCH = 24
@@ -31,24 +34,13 @@ PILLOW = {
 Step = dict[str, torch.Tensor]
 
 
-def train_stream(index: ShardIndex, **changes: Any) -> TrainStream:
-    settings: dict[str, Any] = {
-        "scale": 2,
-        "kernel": "bicubic",
-        "hr_patch": 16,
-        "flips": True,
-        "seed": 5,
-        "order": "global",
-        "window_shards": 2,
-        "global_batch": BATCH,
-        "rank_batch": BATCH,
-        "rank": 0,
-        "world": 1,
-        "workers": 0,
-        "start": 0,
-        "on_bad_sample": "fail",
-    }
-    return TrainStream(index, **(settings | changes))
+def train_stream(index: ShardIndex, *, rank: int = 0, world: int = 1, **changes: Any) -> TrainStream:
+    """Of the given settings: fields of the config's section `data`, or arguments of the stream."""
+    settings: dict[str, Any] = {"scale": 2, "seed": 5, "global_batch": BATCH, "rank_batch": BATCH, "start": 0}
+    data: dict[str, Any] = {"hr_patch": 16, "window_shards": 2, "workers": 0}
+    for name, value in changes.items():
+        (settings if name in {*settings, "should_stop"} else data)[name] = value
+    return TrainStream(index, DataConfig(**data), Share(rank, world), **settings)
 
 
 def global_batches(
@@ -322,10 +314,8 @@ def test_evaluation_sees_each_sample_once_in_batches_of_one_size(
         for rank in range(world):
             for pair in eval_stream(
                 index,
-                scale=3,
-                kernel="bicubic",
-                rank=rank,
-                world=world,
+                KernelDegradation(3, "bicubic"),
+                Share(rank, world),
                 batch=4,
                 workers=workers,
                 limit=limit,
@@ -343,7 +333,7 @@ def test_a_damaged_sample_stops_evaluation(packed: Packed) -> None:
     index = packed(20)
     damage(index, 13)
     with pytest.raises(BadSampleError, match=index.key(13)):
-        list(eval_stream(index, scale=2, kernel="bicubic", rank=0, world=1, batch=4, workers=2))
+        list(eval_stream(index, KernelDegradation(2, "bicubic"), Share(), batch=4, workers=2))
 
 
 def damage(index: ShardIndex, sample_id: int) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srdist.degradations.kernel import KernelDegradation
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
 from srdist.stream.pairs import eval_stream
+from srdist.stream.share import Share
 from tests.stream.test_pairs import global_batches
 
 MANIFEST_ID = "b66120329c7104c0215f5ef78c7725011d6f0548323294abe26a42a0165443aa"
@@ -116,6 +118,6 @@ def test_training_batches_are_what_they_were(
 
 def test_evaluation_batches_are_what_they_were(tmp_path: Path) -> None:
     index = formula_set(tmp_path, vary=True)
-    pairs = eval_stream(index, scale=3, kernel="lanczos", rank=0, world=1, batch=8, workers=0)
+    pairs = eval_stream(index, KernelDegradation(3, "lanczos"), Share(), batch=8, workers=0)
     names = ("lr", "hr", "weight", "ids", "positions")
     assert digest([{name: getattr(pair, name).clone() for name in names} for pair in pairs]) == WHOLE

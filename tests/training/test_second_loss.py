@@ -84,7 +84,7 @@ def test_one_more_loss_trains_resumes_and_is_evaluated(small_set: Path, tmp_path
         lr=None,
         split=None,
         scale=None,
-        kernel=None,
+        made_by=None,
         device=torch.device("cpu"),
         warn=told.append,
     )

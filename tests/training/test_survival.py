@@ -26,6 +26,7 @@ from srdist.images.pixels import to_float
 from srdist.shards.reader import ShardIndex
 from srdist.stream.order import make_order
 from srdist.stream.pairs import TrainStream
+from srdist.stream.share import Share
 
 
 def own_lines(output: str) -> list[str]:
@@ -314,22 +315,9 @@ def _first_loss(launch: Launch, index: ShardIndex, *, without: int) -> float:
     """The first step's loss, computed here: the sum over the good samples, over the batch's size."""
     options = [part for part in launch.command() if "=" in part]
     config = load(ROOT / "configs/demo_x2.yaml", options)
+    data = config.data.model_copy(update={"workers": 0, "on_bad_sample": "skip"})
     with TrainStream(
-        index,
-        scale=2,
-        kernel=config.data.kernel,
-        hr_patch=config.data.hr_patch,
-        flips=config.data.flips,
-        seed=0,
-        order="global",
-        window_shards=8,
-        global_batch=12,
-        rank_batch=12,
-        rank=0,
-        world=1,
-        workers=0,
-        start=0,
-        on_bad_sample="skip",
+        index, data, Share(), scale=2, seed=0, global_batch=12, rank_batch=12, start=0
     ) as stream:
         pair = next(iter(stream))
         good = pair.ids != without

@@ -1,0 +1,28 @@
+"""What a degradation is: HR images in, LR images out, the same for the same pixels and keys wherever it runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8, UInt64
+
+
+class Degradation(Protocol):
+    """Frozen, without state, and it pickles: worker processes hold it."""
+
+    @property
+    def scale(self) -> int:
+        """Factor between LR and HR, in each direction."""
+        ...
+
+    @property
+    def margin(self) -> int:
+        """HR pixels, a multiple of the scale, that are degraded around each side of a patch, where the image has them."""
+        ...
+
+    def __call__(
+        self, hr_u8: UInt8[np.ndarray, "n H W 3"], keys: UInt64[np.ndarray, " n"], /
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """The LR of a batch, its sides multiples of the scale; all that is random in one image comes from its key alone."""
+        ...
