@@ -1,7 +1,12 @@
 """The set on disk: packed, indexed, verified, read.
 
 recipe       names to splits and keys
+checking     which images can be packed
 pack         images to shards
+packreport   what came of it
+newset       a new set in the place of the old one
+setfiles     index and list of what was left out, written
+threads      work in threads, in order, with progress
 manifest     manifest.json
 permutation  the arithmetic of order
 reader       one sample, checked

@@ -20,21 +20,16 @@ from srdist.images.formats import IMAGE_SUFFIXES
 from srdist.machine import files as wholefile
 from srdist.machine.cores import usable_cores
 from srdist.machine.errors import UserError, WorkError
+from srdist.shards.checking import TooSmallError, check_image
 from srdist.shards.manifest import MANIFEST, Manifest, ShardEntry, SplitEntry
 from srdist.shards.manifest import Source as ManifestSource
-from srdist.shards.pack import (
-    PackReport,
-    TooSmallError,
-    check_image,
-    in_threads,
-    shard_entry,
-    write_index,
-    write_left_out,
-)
+from srdist.shards.packreport import PackReport
 from srdist.shards.reader import read_manifest
 from srdist.shards.recipe import unprintable
 from srdist.shards.remote import Place
+from srdist.shards.setfiles import shard_entry, write_index, write_left_out
 from srdist.shards.tarwalk import DamagedTarError, Member, walk
+from srdist.shards.threads import in_threads
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ import numpy as np
 from srdist.machine.cores import usable_cores
 from srdist.machine.errors import WorkError
 from srdist.shards.manifest import Manifest
-from srdist.shards.pack import in_threads
 from srdist.shards.reader import ShardIndex, read_into, read_manifest, sha256_of
 from srdist.shards.remote import Place
 from srdist.shards.tarwalk import DamagedTarError, walk
+from srdist.shards.threads import in_threads
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,67 @@
+"""A new set is built beside the old one, and takes its place only when all of it is written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srdist.machine import files as wholefile
+from srdist.machine.errors import UserError
+from srdist.shards.manifest import LEFT_OUT, MANIFEST, parse_manifest
+from srdist.shards.remote import Place
+
+
+@contextmanager
+def new_set(out: Path) -> Iterator[Path]:
+    """A new folder inside `out` to build a set in; gone afterwards, with what a killed run left of its own.
+
+    Raises:
+        UserError: `out` holds tars of another tool, which the new set would remove.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    killed = list(out.glob(".pack-*"))
+    if any(out.glob("*.tar")) and not killed and not _packed_before(out):
+        raise UserError(f"{out}: holds tars that `srdist pack` did not write: give another folder with --out")
+    for stale in killed:
+        shutil.rmtree(stale)
+    folder = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _packed_before(out: Path) -> bool:
+    data = Place(str(out)).read(MANIFEST)
+    if data is None:
+        return False
+    try:
+        return parse_manifest(data, source=str(out / MANIFEST)).made_by == "pack"
+    except UserError:
+        return b'"made_by": "pack"' in data  # ours, though damaged: packing anew is the cure
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Put a finished set in the place of the one in `out`: its manifest goes first and the new one comes last.
+
+    Killed in the middle, `out` has no manifest: nothing there is usable until it is packed again. A process that
+    opened the old set before finds its own open tars, or bytes that do not fit the crc32 of its index.
+    """
+    for file in sorted(folder.rglob("*")):
+        wholefile.sync(file)
+    manifest = out / MANIFEST
+    manifest.unlink(missing_ok=True)
+    wholefile.sync(out)
+    for old in [*out.glob("*.tar"), out / LEFT_OUT]:
+        old.unlink(missing_ok=True)
+    if (out / "index").exists():
+        shutil.rmtree(out / "index")
+    for new in folder.iterdir():
+        if new.name != MANIFEST:
+            new.rename(out / new.name)
+    wholefile.sync(out)
+    (folder / MANIFEST).rename(manifest)
+    wholefile.sync(out)
