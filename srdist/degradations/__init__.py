@@ -1,6 +1,15 @@
 """HR to LR: what a camera of lower resolution would have seen.
 
 config       which degradation: its section of the config
+stageconfig  the sections of a chain's stages
 degradation  what a degradation is
 kernel       the resampling kernels as degradations
+chain        stages one after the other
+stage        what a stage is
+draws        what is random in one stage for one image
+blur         convolution by a kernel that is drawn
+taps         a blur's kernel, in whole numbers
+noise        Gaussian and Poisson's
+resize       by a factor that is drawn, and to the size of LR
+jpeg         through the codec
 """

@@ -6,15 +6,18 @@ Apart from the degradations because a config is read, and a wrong one refused, w
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
+from srdist.degradations.stageconfig import BlurConfig, JPEGConfig, NoiseConfig, ResizeConfig, StageSection
 from srdist.images.kernels import Kernel
 from srdist.settings.section import Section
 
 if TYPE_CHECKING:
     from srdist.degradations.degradation import Degradation
+    from srdist.degradations.stage import Stage
 
 
 class DegradationSection(Section):
@@ -63,6 +66,99 @@ class KernelConfig(DegradationSection):
         return KernelDegradation(scale, self.kernel)
 
 
-DegradationConfig = KernelConfig
+class BlurDegradation(BlurConfig, DegradationSection):
+    """Blurred, then reduced by bicubic."""
+
+    kind: Literal["blur"] = "blur"
+    """Blurred, then reduced by bicubic."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        return _chain([self, KernelConfig()], scale=scale)
+
+
+class ResizeDegradation(ResizeConfig, DegradationSection):
+    """Resized by a factor that is drawn, then to the size of LR by bicubic."""
+
+    kind: Literal["resize"] = "resize"
+    """Resized by a factor that is drawn, then to the size of LR by bicubic."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        return _chain([self, KernelConfig()], scale=scale)
+
+
+class NoiseDegradation(NoiseConfig, DegradationSection):
+    """Reduced by bicubic, then made noisy."""
+
+    kind: Literal["noise"] = "noise"
+    """Reduced by bicubic, then made noisy."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        return _chain([KernelConfig(), self], scale=scale)
+
+
+class JPEGDegradation(JPEGConfig, DegradationSection):
+    """Reduced by bicubic, then through JPEG."""
+
+    kind: Literal["jpeg"] = "jpeg"
+    """Reduced by bicubic, then through JPEG."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        return _chain([KernelConfig(), self], scale=scale)
+
+
+StageConfig = Annotated[
+    KernelConfig | BlurConfig | NoiseConfig | JPEGConfig | ResizeConfig, Field(discriminator="kind")
+]
+
+
+class ChainConfig(DegradationSection):
+    """Stages one after the other."""
+
+    kind: Literal["chain"] = "chain"
+    """Stages one after the other."""
+    stages: Annotated[tuple[StageConfig, ...], Field(strict=False, min_length=1, max_length=50)]
+    """The stages in order, one of them `kernel`, which reduces to the size of LR: [{kind: blur}, {kind: kernel}, {kind: jpeg}]."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        return _chain(self.stages, scale=scale)
+
+    @model_validator(mode="after")
+    def _comes_down_to_lr(self) -> Self:
+        kinds = [stage.kind for stage in self.stages]
+        if kinds.count("kernel") != 1:
+            raise ValueError(
+                f"stages has {kinds.count('kernel')} of kind kernel, expected one: it makes the LR's size"
+            )
+        if "resize" in kinds[kinds.index("kernel") :]:
+            raise ValueError("stages has a resize after the kernel: LR would not have its size")
+        return self
+
+
+def _chain(sections: Sequence[KernelConfig | StageSection], *, scale: int) -> Degradation:
+    from srdist.degradations.chain import Chain, Fixed, named
+    from srdist.degradations.resize import ToLR
+
+    margin, unit = 0, 1
+    stages: list[tuple[str, Stage]] = []
+    for section in sections:
+        if isinstance(section, KernelConfig):
+            # Lanczos reaches furthest.
+            margin, unit = margin + 3 * scale, scale
+            stages.append(("kernel", ToLR(((section.kernel, 1.0),))))
+        else:
+            margin += section.reach * unit
+            stages.append((section.kind, section.stage()))
+    return Chain(scale, -(-margin // scale) * scale, Fixed(named(stages)))
+
+
+DegradationConfig = Annotated[
+    KernelConfig | BlurDegradation | NoiseDegradation | JPEGDegradation | ResizeDegradation | ChainConfig,
+    Field(discriminator="kind"),
+]
 DEGRADATION: TypeAdapter[DegradationConfig] = TypeAdapter(DegradationConfig)
 """Reads what a weights file says of its degradation."""

@@ -26,3 +26,9 @@ class Degradation(Protocol):
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """The LR of a batch, its sides multiples of the scale; all that is random in one image comes from its key alone."""
         ...
+
+    def explained(
+        self, hr_u8: UInt8[np.ndarray, "H W 3"], key: int, /
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+        """The LR of one image, and in words what was drawn for it."""
+        ...

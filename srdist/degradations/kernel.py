@@ -45,3 +45,9 @@ class KernelDegradation:
         batch = torch.from_numpy(hr_u8).permute(0, 3, 1, 2)
         lr = resize_u8(batch, height=height // self.scale, width=width // self.scale, kernel=self.kernel)
         return lr.permute(0, 2, 3, 1).numpy()
+
+    def explained(
+        self, hr_u8: UInt8[np.ndarray, "H W 3"], key: int, /
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+        """The LR of one image, and the kernel's name."""
+        return self(hr_u8[None], np.array([key], np.uint64))[0], (self.kernel,)

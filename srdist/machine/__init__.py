@@ -13,5 +13,6 @@ ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
 watchdog  says who waits for what, where nothing moves
 liveness  which processes live, here and on other machines
+mixing    64-bit mixing, which everything random is made of
 claims    work shared by processes that never talk: claims, leases, logs
 """

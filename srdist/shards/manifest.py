@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from srdist.machine.errors import UserError
+from srdist.machine.mixing import mix64
 from srdist.machine.plainjson import parse_json
-from srdist.shards.permutation import mix64
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"

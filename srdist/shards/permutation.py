@@ -1,4 +1,4 @@
-"""The arithmetic of order: 64-bit mixing, keys for each use of a seed, and a permutation evaluated place by place.
+"""The arithmetic of order: keys for each use of a seed, and a permutation evaluated place by place.
 
 All of it is our own, on unsigned 64-bit integers: the streams of NumPy's generators may change between its versions,
 these cannot. docs/order.md states it so that another program can follow it.
@@ -11,23 +11,13 @@ from math import isqrt
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from srdist.machine.mixing import mix64
+
 HALF_ROUNDS = 8
 """Half rounds of the Feistel network: measured to leave no trace of the input's order (tests/stream/test_order.py)."""
 
 # What a key is for: two uses of one seed must not share their random numbers.
 SAMPLES, SHARDS, PATCHES, PACKING = 1, 2, 3, 4
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_M1 = np.uint64(0xBF58476D1CE4E5B9)
-_M2 = np.uint64(0x94D049BB133111EB)
-
-
-def mix64(values: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
-    """SplitMix64's output function (Steele et al., 2014): a bijection of 64 bits that scatters its input."""
-    mixed = values + _GAMMA
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _M1
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _M2
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def stream_keys(

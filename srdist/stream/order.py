@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Int64
 
-from srdist.shards.permutation import SAMPLES, SHARDS, mix64, permute, stream_keys
+from srdist.machine.mixing import mix64
+from srdist.shards.permutation import SAMPLES, SHARDS, permute, stream_keys
 
 OrderMode = Literal["global", "window"]
 

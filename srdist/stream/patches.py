@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8, UInt64
 
-from srdist.shards.permutation import PATCHES, mix64, stream_keys
+from srdist.machine.mixing import mix64
+from srdist.shards.permutation import PATCHES, stream_keys
 
 
 def sample_keys(

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from srdist.machine.errors import WorkError
-from srdist.shards.permutation import mix64
+from srdist.machine.mixing import mix64
 from srdist.shards.reader import ShardIndex
 
 

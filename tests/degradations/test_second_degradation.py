@@ -59,6 +59,11 @@ class Dim:
         lr: np.ndarray = (hr_u8[:, :: self.scale, :: self.scale] - less).clip(0).astype(np.uint8)
         return lr
 
+    def explained(
+        self, hr_u8: UInt8[np.ndarray, "H W 3"], key: int, /
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+        return self(hr_u8[None], np.array([key], np.uint64))[0], ()
+
 
 Wider = Annotated[KernelConfig | DimConfig, Field(discriminator="kind")]
 
