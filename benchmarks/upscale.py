@@ -46,9 +46,9 @@ from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
 from srdist.networks.srcnn import SRCNN
 from srdist.networks.weightfile import WeightsInfo, save_weights
-from srdist.upscaling.job import upscale_tree
-from srdist.upscaling.maker import Output
+from srdist.upscaling.job import Job, Output
 from srdist.upscaling.pipeline import CPU_LANES
+from srdist.upscaling.tree import upscale_tree
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "celeba" / "img_align_celeba"
 Contestant = Callable[[Path, Path, torch.device], float | None]
@@ -258,16 +258,9 @@ def whole_path(source: Path, destination: Path, device: torch.device) -> float:
     model = network()
     watched = Watched(model)
     began = time.perf_counter()
-    upscale_tree(
-        source,
-        destination,
-        enlarger=Enlarger(watched, device=device),
-        weights_digest=model.digest(),
-        output=Output(),
-        share=0.0,
-        threads=max(2, len(os.sched_getaffinity(0))),
-        show=lambda _: None,
-    )
+    job = Job.of(source, destination, output=Output(), weights_digest=model.digest())
+    threads = max(2, len(os.sched_getaffinity(0)))
+    upscale_tree(job, Enlarger(watched, device=device), threads=threads)
     lanes = min(torch.get_num_threads(), CPU_LANES) if device.type == "cpu" else 1
     return watched.seconds(device) / (time.perf_counter() - began) / lanes
 

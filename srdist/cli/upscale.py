@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from srdist.images.folder import describe_others
-from srdist.images.photo import WRITABLE, OutputFormat
+from srdist.images.photo import OutputFormat
 from srdist.machine import stopping
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
@@ -19,12 +19,12 @@ from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
-from srdist.upscaling.job import STATE, is_single_file, upscale_file, upscale_tree
-from srdist.upscaling.jobstate import Tally, UpscaleReport, read_job
-from srdist.upscaling.maker import Output
-from srdist.upscaling.outputs import refuse_overlap
+from srdist.upscaling.job import Job, Output, read_job
+from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipt, Receipts
+from srdist.upscaling.summary import UpscaleReport
+from srdist.upscaling.tree import Watch, upscale_file, upscale_tree
 
 RECENT_S = 60.0
 """Time over which `--status` takes the rate."""
@@ -44,37 +44,19 @@ def run(
     """Do what the command line says; the exit code, 0 or 1 (see cli.upscale)."""
     launch = Launch.of(os.environ, part_of=_parse_part(part))
     tile_side = _parse_tile(tile)
-    refuse_overlap(source, destination)
-    if destination.exists() and not destination.is_dir() and not is_single_file(source, destination):
-        raise UserError(f"{destination}: is a file, expected a folder")
-    single = is_single_file(source, destination)
-    if single and output_format and WRITABLE[destination.suffix.lower()] != WRITABLE[f".{output_format}"]:
-        raise UserError(f"{destination}: its suffix and --format {output_format} do not agree")
     cores = configure_threads(None)
     network = load_network(weights)
-    digest = network.digest()
-    enlarger = Enlarger(network, device=pick_device(launch), tile=tile_side)
     output = Output(output_format, quality, overwrite)
-    if single:
-        for note in upscale_file(source, destination, enlarger=enlarger, output=output):
+    job = Job.of(source, destination, output=output, weights_digest=network.digest(), share=launch.share)
+    enlarger = Enlarger(network, device=pick_device(launch), tile=tile_side)
+    if job.into_one_file:
+        for note in upscale_file(job, enlarger):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
     main = launch.rank == 0
     with stopping.ending("the same command goes on"), _Bar(visible=main) as bar:
         try:
-            report = upscale_tree(
-                source,
-                destination,
-                enlarger=enlarger,
-                weights_digest=digest,
-                output=output,
-                share=launch.share,
-                threads=max(2, cores),
-                show=bar.show,
-                show_planning=bar.show_planning,
-                tell=bar.tell,
-                began=process_began(),
-            )
+            report = upscale_tree(job, enlarger, threads=max(2, cores), watch=bar, began=process_began())
         except OSError as error:
             if error.errno is None:
                 raise
@@ -88,22 +70,17 @@ def run(
 
 def status(destination: Path) -> int:
     """Print how far the job in DST is; 0 where all is done, else 1."""
-    state = destination / STATE
-    job = read_job(state)
-    source = Path(job.source)
-    if not source.exists():
-        raise UserError(f"{source}: the SRC of {destination} is not there any more")
-    plan = Plan(Inputs(source, output_format=job.format), cache=state / "plans", scratch=state)
-    receipts = Receipts(state / "receipts")
-    tally = Tally(plan, receipts, settings=job.settings, destination=destination, run=0)
+    job = read_job(destination)
+    plan = Plan(Inputs(job), cache=job.state / "plans", scratch=job.state)
+    tally = Tally(plan, Receipts(job.state / "receipts"), job, run=0)
     tally.look()
     report, remaining = tally.report(seconds=0.0), tally.count(Tally.OPEN)
-    workers = living(state)
+    workers = living(job.state)
     click.echo(
         f"{destination}: {report.done} of {report.images} images done, {report.failed} failed, {remaining} to do"
     )
     click.echo(f"{len(workers)} processes at work" + "".join(f"\n  {name}" for name in workers))
-    recent = _recently_done(state) if workers else []
+    recent = _recently_done(job.state) if workers else []
     if recent:
         seconds = max(time.time() - min(r.time - r.seconds for r in recent), 1.0)
         pixels_per_s = sum(r.pixels for r in recent) / seconds
@@ -152,7 +129,7 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
     return "\n".join(lines)
 
 
-class _Bar:
+class _Bar(Watch):
     """Progress of the whole job on a terminal; silent elsewhere."""
 
     def __init__(self, *, visible: bool) -> None:
@@ -177,7 +154,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show_planning(self, probed: int, images: int) -> None:
+    def planning(self, probed: int, images: int) -> None:
         """Draw how many images' sizes are known."""
         self._progress.update(self._task, description="read sizes", total=images, completed=probed)
 
@@ -185,7 +162,7 @@ class _Bar:
         """Say something, above the bar where there is one (from any process, and any thread)."""
         self._progress.console.print(f"srdist: {line}", markup=False, highlight=False, soft_wrap=True)
 
-    def show(self, tally: Tally) -> None:
+    def working(self, tally: Tally) -> None:
         """Draw the job's state: images and megapixels a second, and the time left by pixels."""
         seconds = max(time.monotonic() - self._began, 1e-3)
         settled = len(tally.plan) - tally.count(Tally.OPEN)

@@ -28,6 +28,8 @@ class Folder:
     """Its path, with a slash at the end; "" at the top."""
     entries: list[bytes]
     """Names; of folders with a slash at the end, which sorts them among the files as their content will be."""
+    links: frozenset[bytes]
+    """Those of files that are symbolic links."""
 
 
 class InputFile(NamedTuple):
@@ -43,11 +45,14 @@ class InputFile(NamedTuple):
     """What lies beside it."""
     identity: tuple[int, int]
     """Device and inode: equal where links lead to one file by two paths."""
+    is_link: bool
+    """Whether the path itself is a symbolic link."""
 
     @classmethod
     def of(cls, path: str, status: os.stat_result, folder: Folder) -> InputFile:
         """A file by its status."""
-        return cls(path, status.st_size, status.st_mtime_ns, folder, _identity(status))
+        is_link = bool(folder.links) and os.fsencode(path.rpartition("/")[2]) in folder.links
+        return cls(path, status.st_size, status.st_mtime_ns, folder, _identity(status), is_link)
 
 
 @dataclass(slots=True)
@@ -84,8 +89,9 @@ class Walk:
 
     def __iter__(self) -> Iterator[InputFile]:
         if self.source.is_file():
-            name = self.source.name
-            yield InputFile.of(name, self.source.stat(), Folder("", [os.fsencode(name)]))
+            name = os.fsencode(self.source.name)
+            folder = Folder("", [name], frozenset({name} if self.source.is_symlink() else ()))
+            yield InputFile.of(self.source.name, self.source.stat(), folder)
             return
         if not self.source.is_dir():
             kind = kind_of(self.source.stat())
@@ -128,6 +134,7 @@ class Walk:
 
     def _level(self, prefix: str, above: frozenset[tuple[int, int]]) -> _Level:
         names: list[bytes] = []
+        links: set[bytes] = set()
         with os.scandir(os.fsencode(self.source / prefix)) as entries:
             for entry in entries:
                 if entry.name.startswith(b"."):
@@ -137,13 +144,15 @@ class Walk:
                     names.append(entry.name + b"/")
                 elif (suffix := suffix_of(os.fsdecode(entry.name)).lower()) in IMAGE_SUFFIXES:
                     names.append(entry.name)
+                    if entry.is_symlink():
+                        links.add(entry.name)
                 elif suffix in FOREIGN_SUFFIXES:
                     reason = f"an image of a kind that is not read here ({suffix})"
                     self.unreadable.append((prefix + os.fsdecode(entry.name), reason))
                 else:
                     self.others[suffix] += 1
         names.sort()
-        return _Level(Folder(prefix, names), iter(names), above)
+        return _Level(Folder(prefix, names, frozenset(links)), iter(names), above)
 
     def _status(self, path: str) -> os.stat_result | None:
         """Of the file or folder, or of a link that leads nowhere; None where there is none."""

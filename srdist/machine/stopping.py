@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ class StopRequested(Exception):  # noqa: N818 (no error: somebody asked)
 
 def install() -> None:
     """Let the stop signals set the flag instead of ending the process; a second SIGINT interrupts at once."""
+    signal.set_wakeup_fd(-1)  # what `ending` listens to
     for number in STOP_SIGNALS:
         # What nohup has set to be ignored stays so: the run is meant to outlive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -60,19 +62,18 @@ def ending(advice: str = "") -> Iterator[None]:
             return
         stopped = 128 + number
         if Launch.of(os.environ).rank == 0:
-            told = f"stopped ({signal.Signals(number).name})" + (f": {advice}" if advice else "")
-            print(f"srdist: {told}", file=sys.stderr, flush=True)
-        # Where the way out itself is blocked, in a file system that does not answer, the process ends all the same.
-        last = threading.Timer(STOP_S, os._exit, [stopped])
-        last.daemon = True
-        last.start()
+            told = f"srdist: stopped ({signal.Signals(number).name})" + (f": {advice}" if advice else "")
+            # No print, and no thread begun: both take locks, which the interrupted code may hold.
+            with suppress(OSError):
+                os.write(2, f"{told}\n".encode())
         raise SystemExit(stopped)
 
     # What nohup has set to be ignored stays so.
     numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in numbers}
     try:
-        yield
+        with _last_resort(numbers):
+            yield
     finally:
         if stopped:
             with suppress(OSError):
@@ -80,6 +81,28 @@ def ending(advice: str = "") -> Iterator[None]:
             os._exit(stopped)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _last_resort(numbers: Collection[int]) -> Iterator[None]:
+    """Where the way out is blocked, in a file system that does not answer, the process ends all the same: STOP_S after the signal."""
+
+    def wait_for_a_signal() -> None:
+        while told := os.read(reading, 1):
+            if told[0] in numbers:
+                time.sleep(STOP_S)
+                os._exit(128 + told[0])
+
+    # The interpreter writes a signal's number there at once, whatever its main thread is in.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=wait_for_a_signal, name="last resort", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
 
 
 def begin_training() -> None:

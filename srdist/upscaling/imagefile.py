@@ -32,6 +32,11 @@ class Loaded:
     """Of the file."""
 
     @property
+    def in_strips(self) -> bool:
+        """Whether it is never held whole: what is made of it waits on the disk."""
+        return isinstance(self.pixels, RowReader)
+
+    @property
     def pixel_count(self) -> int:
         """Width times height."""
         if isinstance(self.pixels, RowReader):
@@ -53,7 +58,7 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
     Raises:
         OSError, UnreadableImageError.
     """
-    if in_strips(path, output_pixels=output_pixels):
+    if path.suffix.lower() in STREAMED and output_pixels > STREAM_PIXELS:
         with open_regular(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return Loaded(RowReader(path), sha256)
@@ -61,11 +66,6 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
     sha256 = hashlib.sha256(data).hexdigest()
     deep = is_deep(data)
     return Loaded(RowReader(path) if deep else decode_photo(data), sha256)
-
-
-def in_strips(path: Path, *, output_pixels: int) -> bool:
-    """Whether an image is never held whole, for its size."""
-    return path.suffix.lower() in STREAMED and output_pixels > STREAM_PIXELS
 
 
 def store_photo(photo: Photo, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:

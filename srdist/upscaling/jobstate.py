@@ -1,73 +1,22 @@
-"""The state of a directory job, made of its receipts: which images are done, failed or open, and the summary of it."""
+"""The state of a directory job, made of its receipts: which images are done, failed or open."""
 
 from __future__ import annotations
 
-import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from srdist import __version__
-from srdist.images.photo import OutputFormat
-from srdist.machine.claims import Worker
-from srdist.machine.errors import UserError, WorkError
-from srdist.machine.files import whole_file
-from srdist.machine.plainjson import parse_json
+from srdist.machine.errors import WorkError
+from srdist.upscaling.job import Job
 from srdist.upscaling.plan import Item, Plan
 from srdist.upscaling.receipts import Receipt, Receipts, same_log
+from srdist.upscaling.summary import UpscaleReport
 
 LOOKED_AT_A_TIME = 256
 """Outputs that a thread looks for in one go."""
 LOOKING_THREADS = 8
 """They wait for the file system, not for a core."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpscaleReport:
-    """What became of a job, all processes together."""
-
-    images: int
-    """Done and failed ones, when the job is over."""
-    done: int
-    """Outputs that are there, from this run or an earlier one."""
-    failed: int
-    folders_not_listed: int
-    computed: int
-    """Outputs made since the job began, by all processes."""
-    megapixels: float
-    """Of the inputs of `computed`."""
-    seconds: float
-    notes: int
-    """Outputs that do not hold all of their input (further frames, transparency): see `notes` in the receipts."""
-    links_not_followed: tuple[str, ...]
-    skipped: Mapping[str, int]
-    """Files that are no images by their suffix, by this suffix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a folder of outputs is made of: kept in it, so that a look at the folder alone tells how far it is."""
-
-    source: str
-    """SRC, absolute."""
-    format: OutputFormat | None
-    settings: str
-
-
-def write_job(state: Path, job: Job, worker: Worker) -> None:
-    """Keep `job` in the state folder."""
-    with whole_file(state / "job.json", scratch=worker.scratch) as temporary:
-        temporary.write_text(json.dumps(asdict(job)) + "\n")
-
-
-def read_job(state: Path) -> Job:
-    """The job that was last begun in this state folder; a UserError where there is none."""
-    try:
-        return Job(**parse_json((state / "job.json").read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{state.parent}: no upscale job has been begun here") from error
 
 
 class Tally:
@@ -77,13 +26,13 @@ class Tally:
     """UNSEEN: done by its receipt, and nobody has looked whether the output is still there (see `look`)."""
     _OURS, _COUNTED, _NOTED, _MADE_HERE = 1, 2, 4, 8
 
-    def __init__(self, plan: Plan, receipts: Receipts, *, settings: str, destination: Path, run: int) -> None:
+    def __init__(self, plan: Plan, receipts: Receipts, job: Job, *, run: int) -> None:
         """Read all receipts.
 
         Args:
             run: number of this process's run (claims.Worker): what failed in an earlier one is tried again.
         """
-        self.plan, self.settings, self.destination, self.run = plan, settings, destination, run
+        self.plan, self.job, self.run = plan, job, run
         self.state = bytearray(len(plan))
         self.computed = 0
         self.computed_pixels = 0
@@ -119,7 +68,7 @@ class Tally:
     def missing(self, portion: list[int]) -> list[int]:
         """Those of a portion whose output is not there as its receipt says (from any thread)."""
         outputs = self.plan.inputs.output
-        return [i for i in portion if _length(self.destination / outputs(i)) != self._bytes[i]]
+        return [i for i in portion if _length(self.job.destination / outputs(i)) != self._bytes[i]]
 
     def saw(self, portion: list[int], missing: list[int]) -> None:
         """Take in what a look at a portion has shown."""
@@ -187,7 +136,7 @@ class Tally:
             self._flags[i] = flags | self._NOTED if receipt.notes else flags & ~self._NOTED
             self._bytes[i] = receipt.output_bytes
             self.state[i] = done
-        elif receipt.status == "failed" and receipt.settings == self.settings and receipt.run >= self.run:
+        elif receipt.status == "failed" and receipt.settings == self.job.settings and receipt.run >= self.run:
             self.state[i] = self.FAILED
 
     def count(self, state: int) -> int:
@@ -198,7 +147,7 @@ class Tally:
         """Whether the output was made of this very input with these settings."""
         return (
             receipt.status == "done"
-            and receipt.settings == self.settings
+            and receipt.settings == self.job.settings
             and receipt.output == item.output
             and receipt.input_bytes == item.size
             and receipt.input_mtime_ns == item.mtime_ns
@@ -243,33 +192,3 @@ def _length(path: Path) -> int | None:
         return path.stat().st_size
     except (OSError, ValueError):
         return None
-
-
-def write_summary(
-    destination: Path, report: UpscaleReport, tally: Tally, worker: Worker, *, source: Path
-) -> None:
-    """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end."""
-    failures = whole_file(destination / "failures.jsonl", scratch=worker.scratch)
-    with failures as temporary, temporary.open("w") as file:
-        file.writelines(
-            json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in tally.failures()
-        )
-    rate = report.computed / report.seconds if report.computed else 0.0
-    summary = {
-        "srdist_version": __version__,
-        "source": str(source),
-        "settings": tally.settings,
-        "images": report.images,
-        "done": report.done,
-        "failed": report.failed,
-        "folders_not_listed": report.folders_not_listed,
-        "computed": report.computed,
-        "seconds": round(report.seconds, 3),
-        "images_per_s": round(rate, 3),
-        "megapixels_per_s": round(report.megapixels / report.seconds, 4) if report.computed else 0.0,
-        "with_notes": report.notes,
-        "links_not_followed": list(report.links_not_followed),
-        "skipped": dict(report.skipped),
-    }
-    with whole_file(destination / "summary.json", scratch=worker.scratch) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")

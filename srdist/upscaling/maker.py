@@ -10,31 +10,19 @@ import errno
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from srdist.images.decode import UnreadableImageError
-from srdist.images.photo import OutputFormat
 from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
 from srdist.upscaling.imagefile import Loaded, Store, load
+from srdist.upscaling.job import Job
 from srdist.upscaling.jobstate import LOOKING_THREADS, Tally, is_there
 from srdist.upscaling.plan import Item
 from srdist.upscaling.receipts import Receipt
 
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Write errors that the next image would meet too: they end the job, and the same command goes on later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """How outputs are stored."""
-
-    format: OutputFormat | None = None
-    """None = as the input (what cannot be written, GIF, becomes PNG)."""
-    quality: int = 95
-    """Of JPEG and WebP, 1 to 100."""
-    overwrite: bool = False
-    """Whether files in DST that no receipt knows may be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +38,9 @@ class Begun:
 class Maker:
     """Reads inputs and writes outputs of one job."""
 
-    source: Path
-    """What the paths of the plan are relative to."""
-    destination: Path
+    job: Job
     tally: Tally
     worker: Worker
-    output: Output
 
     def begin(self, items: list[Item]) -> list[Begun]:
         """Take on the open images of a unit whose receipts have just been read; those that are to be made.
@@ -70,7 +55,7 @@ class Maker:
             known = self.tally.receipt(item)
             if item.index in foreign:
                 self.tally.settled_here(item)
-                target = self.destination / item.output
+                target = self.job.destination / item.output
                 reason = f"{target}: exists and was not made by srdist; --overwrite replaces it"
                 receipts.append(replace(self._receipt(item), status="failed", reason=reason))
             elif known and self._may_be_good(known, item):
@@ -86,7 +71,7 @@ class Maker:
         """Load one input; None where there is nothing more to do: it has failed, or only its date is new."""
         item, known = image.item, image.known
         try:
-            loaded = load(self.source / item.path, output_pixels=output_pixels)
+            loaded = load(self.tally.plan.inputs.folder / item.path, output_pixels=output_pixels)
         except OSError as error:
             self.fail(item, f"cannot be read: {error.strerror or error}")
             return None
@@ -108,14 +93,14 @@ class Maker:
             births: of the worker at that time.
         """
         item = image.item
-        target = self.destination / item.output
+        target = self.job.destination / item.output
         suffix = PurePosixPath(item.output).suffix.lower()
         if image.known:
             self._record(self._receipt(item))
             self.worker.sync()
         try:
             with whole_file(target, scratch=self.worker.scratch) as temporary:
-                notes = store(temporary, suffix=suffix, quality=self.output.quality)
+                notes = store(temporary, suffix=suffix, quality=self.job.output.quality)
                 size = temporary.stat().st_size
         except OSError as error:
             if self.worker.was_buried(error, since=births):
@@ -143,22 +128,22 @@ class Maker:
 
     def _foreign(self, items: list[Item]) -> set[int]:
         """Positions of those whose output is there, and no receipt says that it is ours."""
-        others = [item for item in items if not self.output.overwrite and not self.tally.is_ours(item)]
+        others = [item for item in items if not self.job.output.overwrite and not self.tally.is_ours(item)]
         if not others:
             return set()
         # In threads: on a shared folder each look is a question to a server.
         with ThreadPoolExecutor(LOOKING_THREADS) as pool:
-            there = pool.map(lambda item: (self.destination / item.output).exists(), others)
+            there = pool.map(lambda item: (self.job.destination / item.output).exists(), others)
             return {item.index for item, exists in zip(others, there, strict=True) if exists}
 
     def _may_be_good(self, known: Receipt, item: Item) -> bool:
         """Whether the output need not be made again if the input, of another date, has the same content."""
         return (
             known.status == "done"
-            and known.settings == self.tally.settings
+            and known.settings == self.job.settings
             and known.output == item.output
             and known.input_bytes == item.size
-            and is_there(self.destination, known)
+            and is_there(self.job.destination, known)
         )
 
     def _receipt(self, item: Item, *, input_sha256: str = "", pixels: int = 0) -> Receipt:
@@ -166,7 +151,7 @@ class Maker:
             path=item.path,
             status="begun",
             output=item.output,
-            settings=self.tally.settings,
+            settings=self.job.settings,
             input_bytes=item.size,
             input_mtime_ns=item.mtime_ns,
             input_sha256=input_sha256,

@@ -54,8 +54,13 @@ def refuse_overlap(source: Path, destination: Path) -> None:
         raise UserError(f"{source}: SRC lies inside DST {destination}, outputs could fall among the inputs")
 
 
+def leads_into(path: Path, destination: Path) -> bool:
+    """Whether a link leads to a file in DST: an output would become an input."""
+    return path.resolve().is_relative_to(destination.resolve())
+
+
 def refuse_overlap_below(source: Path, folder: Path, paths: Iterable[str], destination: Path) -> None:
-    """Refuse where links inside SRC or DST bring the two together: an input would be overwritten, or an output read.
+    """Refuse where links to folders inside SRC or DST bring the two together: an input would be overwritten, or an output read.
 
     Args:
         folder: what the paths are relative to.
@@ -68,12 +73,12 @@ def refuse_overlap_below(source: Path, folder: Path, paths: Iterable[str], desti
         return
     prefixes = dict.fromkeys(path.rpartition("/")[0] for path in paths)
     real_source, real_destination = source.resolve(), destination.resolve()
-    inputs = {prefix: (folder / prefix).resolve() for prefix in prefixes}
-    where = {place: prefix for prefix, place in inputs.items()}
-    for prefix, place in inputs.items():
+    places = {prefix: (folder / prefix).resolve() for prefix in prefixes}
+    where = {place: prefix for prefix, place in places.items()}
+    for prefix, place in places.items():
         if place.is_relative_to(real_destination):
             raise UserError(f"{folder / prefix}: leads into DST {destination}, outputs would become inputs")
-    for prefix in inputs:
+    for prefix in prefixes:
         target = (destination / prefix).resolve()
         if target in where or target.is_relative_to(real_source):
             raise UserError(f"{destination / prefix}: leads into SRC {source}, outputs could replace inputs")

@@ -25,7 +25,7 @@ from srdist.images.decode import UnreadableImageError
 from srdist.machine.watchdog import Watchdog
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.tiling import NotFiniteError
-from srdist.upscaling.imagefile import Loaded, Store, in_strips, kind, stores
+from srdist.upscaling.imagefile import Loaded, Store, kind, stores
 from srdist.upscaling.jobstate import LOOKING_THREADS, Tally
 from srdist.upscaling.maker import Maker
 from srdist.upscaling.units import Assigned, Units
@@ -140,10 +140,7 @@ class Pipeline:
                 return
             item = following.image.item
             pixels = item.pixels * self.enlarger.scale**2
-            # What goes in strips waits on the disk: as many of those as there are threads.
-            strips = in_strips(self.maker.source / item.path, output_pixels=pixels)
-            held = IN_FLIGHT_PIXELS // self.threads if strips else pixels
-            task = _Task(following, held, self.maker.worker.births, time.monotonic())
+            task = _Task(following, pixels, self.maker.worker.births, time.monotonic())
             self._tasks[item.index] = task
             reading = self._readers.submit(self.maker.read, following.image, output_pixels=pixels)
             self._when_done(reading, functools.partial(self._take_read, task))
@@ -161,6 +158,8 @@ class Pipeline:
         if loaded is None:
             self._settle(task)
         else:
+            if loaded.in_strips:  # as many of those as there are threads
+                task.held = min(task.held, IN_FLIGHT_PIXELS // self.threads)
             task.stage = "waits for the network"
             self._loaded.append((task, loaded))
 

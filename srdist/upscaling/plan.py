@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from srdist.images.folder import Walk
-from srdist.images.photo import OutputFormat, probe_size
+from srdist.images.photo import probe_size
 from srdist.machine.files import whole_file
-from srdist.upscaling.outputs import Outputs, usual_output
+from srdist.upscaling.job import Job
+from srdist.upscaling.outputs import Outputs, leads_into, usual_output
 
 UNITS = 256
 """Units that a large job is cut into, if their size stays between the two bounds below."""
@@ -89,13 +90,14 @@ class Paths:
 class Inputs:
     """All images of a folder and where their outputs go, in columns."""
 
-    def __init__(self, source: Path, *, output_format: OutputFormat | None) -> None:
+    def __init__(self, job: Job) -> None:
         """List them.
 
         Raises:
             UserError: there is none.
         """
-        walk, outputs = Walk(source), Outputs(output_format)
+        output_format = job.output.format
+        walk, outputs = Walk(job.source), Outputs(output_format)
         self.folder = walk.folder
         """What the paths are relative to."""
         self.paths = Paths()
@@ -103,7 +105,13 @@ class Inputs:
         self._format = output_format
         self._unusual: dict[int, str] = {}  # outputs whose name does not follow from the input's alone
         hashed = hashlib.sha256()
+        in_destination: list[tuple[str, str]] = []
         for file in walk:
+            if file.is_link and leads_into(walk.folder / file.path, job.destination):
+                in_destination.append(
+                    (file.path, f"leads into DST {job.destination}: an output would become an input")
+                )
+                continue
             output = outputs.of(file)
             if output != usual_output(file.path, output_format=output_format):
                 self._unusual[len(self.paths)] = output
@@ -115,7 +123,7 @@ class Inputs:
         """Of names, sizes, times and output names."""
         self.links_not_followed = tuple(walk.links_not_followed)
         """Symbolic links to folders that lead back to a folder above them."""
-        self.unreadable = tuple(walk.unreadable)
+        self.unreadable = (*walk.unreadable, *in_destination)
         """What could not be listed or is no file that can be read, and why (see folder.Walk)."""
         self.folders_not_listed = sum(path.endswith("/") for path, _ in walk.unreadable)
         self.images = len(self.paths) + len(self.unreadable) - self.folders_not_listed

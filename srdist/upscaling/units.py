@@ -26,13 +26,13 @@ class Assigned:
 class Units:
     """Gives out the open images of units that it claims, from a starting point on, round the whole plan."""
 
-    def __init__(self, maker: Maker, *, share: float) -> None:
+    def __init__(self, maker: Maker) -> None:
         self._maker = maker
         self._tally: Tally = maker.tally
         self._worker: Worker = maker.worker
         self._waiting: deque[Assigned] = deque()
         self._unsettled: dict[int, int] = {}  # claimed units: how many of their images are not settled
-        self._first = self._start(share)
+        self._first = self._start(maker.job.share)
         self._candidates = self._round()
 
     @property

@@ -68,8 +68,12 @@ def ended_by(number: signal.Signals, *, begun: str, work: str, prepare: str = ""
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == f"{begun}\n"
+        time.sleep(0.1)  # it is in the midst of its work
         process.send_signal(number)
-        return process.wait(timeout=20), process.stderr.read()
+        try:
+            return process.wait(timeout=20), process.stderr.read()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", stopping.STOP_SIGNALS)
@@ -114,3 +118,14 @@ def test_a_command_is_told_to_have_stopped_in_its_start_up_too(tmp_path: Path) -
         said = process.stderr.read()
         assert process.wait(timeout=60) == 143
     assert "srdist: stopped (SIGTERM)\n" in said
+
+
+def test_a_signal_that_comes_while_threads_are_started_ends_the_command() -> None:
+    work = "with threading._active_limbo_lock: time.sleep(60)"  # held by whoever starts a thread
+    assert ended_by(signal.SIGTERM, begun="go", work=work, prepare="import threading, time")[0] == 143
+
+
+def test_a_command_ends_also_where_its_main_thread_is_in_a_call_that_hears_no_signal() -> None:
+    prepare = "import hashlib, srdist.machine.stopping as s; s.STOP_S = 0.5"
+    work = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # one call that takes minutes
+    assert ended_by(signal.SIGTERM, begun="go", work=work, prepare=prepare)[0] == 143

@@ -34,9 +34,9 @@ from srdist.networks.network import Network
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 from srdist.upscaling import imagefile as enlargement
 from srdist.upscaling import maker, pipeline
-from srdist.upscaling.job import upscale_tree
-from srdist.upscaling.maker import Output
+from srdist.upscaling.job import Job, Output
 from srdist.upscaling.plan import Inputs
+from srdist.upscaling.tree import Watch, upscale_tree
 from tests.conftest import Run, clean_environment
 from tests.networks.around import Around
 
@@ -74,16 +74,14 @@ def tree(tmp_path: Path, photos: dict[str, np.ndarray]) -> Path:
 def go(source: Path, destination: Path, weights: Path, **changes: Any) -> Any:
     """The job in this process, one thread."""
     network, _ = load_weights(weights)
-    enlarger = Enlarger(network, device=torch.device("cpu"))
-    options: dict[str, Any] = {
-        "enlarger": enlarger,
-        "weights_digest": network.digest(),
-        "output": Output(),
-        "share": 0.0,
-        "threads": 2,
-        "show": lambda _: None,
-    }
-    return upscale_tree(source, destination, **(options | changes))
+    enlarger = changes.pop("enlarger", None) or Enlarger(network, device=torch.device("cpu"))
+    of_job: dict[str, Any] = {"output": Output(), "weights_digest": network.digest()}
+    of_job |= {name: changes.pop(name) for name in ("output", "weights_digest", "share") if name in changes}
+    job = Job.of(source, destination, **of_job)
+    watch = Watch()
+    for name in [name for name in ("working", "tell") if name in changes]:
+        setattr(watch, name, changes.pop(name))
+    return upscale_tree(job, enlarger, watch=watch, **({"threads": 2} | changes))
 
 
 def outputs(destination: Path) -> dict[str, bytes]:
@@ -226,7 +224,7 @@ def test_a_job_ends_when_all_that_was_read_ahead_is_unreadable(
     for k in range(31):
         (source / f"{k:02d}.jpg").write_bytes(b"no image")
     Image.new("RGB", (8, 8)).save(source / "good.png")
-    report = go(source, tmp_path / "dst", weights, show=slow_to_look)
+    report = go(source, tmp_path / "dst", weights, working=slow_to_look)
     assert (report.done, report.failed) == (1, 31)
 
 
@@ -240,7 +238,7 @@ def test_a_job_ends_when_all_inputs_are_the_same_with_another_date(
     go(source, dst, weights)
     for k in range(40):
         os.utime(source / f"{k:02d}.png", (k, k))
-    report = go(source, dst, weights, show=slow_to_look)
+    report = go(source, dst, weights, working=slow_to_look)
     assert (report.done, report.failed) == (40, 0)
     assert set(done_lines(dst).values()) == {2}  # remembered anew, not made anew
     assert not list((dst / ".srdist" / "claims").iterdir())
@@ -261,7 +259,7 @@ def test_where_nothing_moves_it_is_said_who_waits_for_what(
     monkeypatch.setattr(maker, "load", load_slowly)
     monkeypatch.setattr(watchdog, "PATIENCE_S", 0.1)
     with Worker(dst / ".srdist") as other:
-        assert other.claim(f"{Inputs(source, output_format=None).digest[:12]}-000000")
+        assert other.claim(f"{Inputs(Job(source, dst, Output(), '')).digest[:12]}-000000")
         release = threading.Timer(0.5, other.release, [*other._held])
         release.start()
         assert go(source, dst, weights, tell=said.append).done == 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from srdist.images.photo import OutputFormat, probe_size
+from srdist.upscaling.job import Job, Output
 from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.outputs import unusual_outputs, usual_output
 from srdist.upscaling.plan import Inputs, Plan
@@ -27,10 +28,14 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
+def job_of(source: Path, **output: Any) -> Job:
+    return Job(source, source.parent / "dst", Output(**output), "s")
+
+
 def test_the_order_is_that_of_the_paths_as_bytes_whatever_the_names(tmp_path: Path) -> None:
     names = ["a.png", "a-b.png", "a/z.png", "a b/c.png", "a/b/c.png", "a0/x.png", "A.png", "ä.png", "z.png"]
     names += ["a/\udcff.png", "\U0001f408.png", "￿.png"]
-    inputs = Inputs(touch(tmp_path / "src", *names), output_format=None)
+    inputs = Inputs(job_of(touch(tmp_path / "src", *names)))
     found = [inputs.paths[i] for i in range(len(inputs))]
     assert found == sorted(names, key=os.fsencode)
     assert [inputs.paths.find(name) for name in found] == list(range(len(names)))
@@ -60,8 +65,9 @@ def test_a_plan_takes_some_bytes_an_image(tmp_path: Path) -> None:
     source = touch(tmp_path / "src", *(f"{i % 7}/some_longer_name_{i:06d}.jpg" for i in range(4000)))
     probe_size(source / "0" / "some_longer_name_000000.jpg")  # loads Pillow's readers
     tracemalloc.start()
-    plan = Plan(Inputs(source, output_format="png"), cache=tmp_path / "plans", scratch=tmp_path)
-    tally = Tally(plan, Receipts(tmp_path), settings="", destination=tmp_path, run=0)
+    job = job_of(source, format="png")
+    plan = Plan(Inputs(job), cache=tmp_path / "plans", scratch=tmp_path)
+    tally = Tally(plan, Receipts(tmp_path), job, run=0)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert tally.count(Tally.OPEN) == 4000
@@ -71,7 +77,7 @@ def test_a_plan_takes_some_bytes_an_image(tmp_path: Path) -> None:
 def test_sizes_are_read_once_and_again_where_their_file_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = Inputs(touch(tmp_path / "src", "a.png", "b.png"), output_format=None)
+    inputs = Inputs(job_of(touch(tmp_path / "src", "a.png", "b.png")))
     probed: list[Path] = []
 
     def probe(path: Path) -> tuple[int, int]:
@@ -94,14 +100,14 @@ Log = Callable[..., None]
 @pytest.fixture
 def job(tmp_path: Path) -> tuple[Callable[[], Tally], Log]:
     """A job of two images whose receipts the test writes itself."""
-    inputs = Inputs(touch(tmp_path / "src", "a.png", "b.png"), output_format=None)
+    inputs = Inputs(job_of(touch(tmp_path / "src", "a.png", "b.png")))
     plan = Plan(inputs, cache=tmp_path / "plans", scratch=tmp_path)
     (tmp_path / "receipts").mkdir()
     touch(tmp_path / "dst", "a.png", "b.png")
 
     def tally() -> Tally:
         receipts = Receipts(tmp_path / "receipts")
-        now = Tally(plan, receipts, settings="s", destination=tmp_path / "dst", run=2)
+        now = Tally(plan, receipts, job_of(tmp_path / "src"), run=2)
         now.look()
         return now
 

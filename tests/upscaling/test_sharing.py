@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from srdist.machine.claims import Worker
+from srdist.networks.weightfile import load_weights
 from srdist.upscaling import imagefile, jobstate, maker
-from srdist.upscaling.maker import Output
+from srdist.upscaling.job import Job, Output
 from tests.upscaling.test_job import done_lines, go, outputs, refused, write_weights
 
 
@@ -152,6 +153,41 @@ def test_two_jobs_with_different_weights_do_not_work_in_one_folder_at_once(
     assert f"a job with other weights or output options is at work in it ({other.name})" in said
     assert outputs(dst) == {}
     assert go(small, dst, weights).done == 12
+
+
+def test_two_jobs_on_different_folders_do_not_work_in_one_at_once(
+    small: Path, tmp_path: Path, weights: Path
+) -> None:
+    dst, other = tmp_path / "dst", tmp_path / "other"
+    settings = Job.of(small, dst, output=Output(), weights_digest=load_weights(weights)[0].digest()).settings
+    with Worker(dst / ".srdist", purpose=f"{settings} {other}") as worker:
+        said = refused(small, dst, "--weights", weights)
+    assert f"a job on the images of {other} is at work in it ({worker.name})" in said
+    with Worker(dst / ".srdist", purpose=f"{settings} {small}"):
+        assert go(small, dst, weights).done == 12
+        assert go(small / "03.png", dst, weights).done == 1  # one image of the same folder
+
+
+def test_an_input_that_is_a_link_to_an_output_fails_alone_and_is_never_read(
+    small: Path, tmp_path: Path, weights: Path
+) -> None:
+    dst = tmp_path / "dst"
+    go(small, dst, weights)
+    made = outputs(dst)
+    (small / "again.png").symlink_to(dst / "00.png")
+    (small / "03.png").unlink()
+    (small / "03.png").symlink_to(dst / "03.png")
+    (small / "same.png").symlink_to(small / "01.png")
+    report = go(small, dst, weights, output=Output(overwrite=True))
+    assert (report.images, report.done, report.failed) == (14, 12, 2)
+    listed = [json.loads(line) for line in (dst / "failures.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in listed] == ["03.png", "again.png"]
+    assert all("leads into DST" in line["reason"] for line in listed)
+    assert outputs(dst) == made | {"same.png": made["01.png"]}
+    for path in small.iterdir():
+        path.unlink()
+    (small / "03.png").symlink_to(dst / "03.png")
+    assert go(small, dst, weights).failed == 1
 
 
 def test_the_failures_of_one_run_are_not_tried_again_by_a_process_that_joins_it(

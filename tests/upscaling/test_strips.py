@@ -23,7 +23,7 @@ from srdist.networks.config import SRCNNConfig
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.upscaling import imagefile as enlargement
-from srdist.upscaling.maker import Output
+from srdist.upscaling.job import Output
 from srdist.upscaling.strips import enlarge_rows
 from tests.upscaling.test_job import go, outputs
 
