@@ -90,6 +90,9 @@ class Launch:
     settings: tuple[str, ...] = ()
     ranks: int = 1
     env: dict[str, str] = field(default_factory=dict)
+    config: str = "configs/demo_x2.yaml"
+    thin: tuple[str, ...] = THIN
+    """Settings that make its network and its batches small."""
 
     def command(self, *more: str) -> list[str]:
         launcher = [str(BIN / "srdist"), "train"]
@@ -97,9 +100,16 @@ class Launch:
             # --main_process_port 0: any free port, so that tests can run side by side.
             launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/cpu2.yaml"]
             launcher += ["--num_processes", str(self.ranks), "--main_process_port", "0", "srdist/train.py"]
-        settings = (*THIN, *BRIEF, "log.wandb=disabled", f"data.shards={self.shards}", *self.settings, *more)
+        settings = (
+            *self.thin,
+            *BRIEF,
+            "log.wandb=disabled",
+            f"data.shards={self.shards}",
+            *self.settings,
+            *more,
+        )
         given = [part for setting in settings for part in ("--set", setting)]
-        return [*launcher, "--config", "configs/demo_x2.yaml", "--run", str(self.run), *given]
+        return [*launcher, "--config", self.config, "--run", str(self.run), *given]
 
     def environment(self) -> dict[str, str]:
         return clean_environment() | {"ACCELERATE_USE_CPU": "true"} | self.env

@@ -182,7 +182,9 @@ def describe(config: Config) -> Iterator[tuple[str, str, str]]:
     for section_name in Config.model_fields:
         section: Section = getattr(config, section_name)
         for name, field in type(section).model_fields.items():
-            value = yaml.safe_dump(section.model_dump(mode="json")[name], default_flow_style=True)
+            value = yaml.safe_dump(
+                section.model_dump(mode="json")[name], default_flow_style=True, width=10_000
+            )
             yield f"{section_name}.{name}", value.removesuffix("\n...\n").strip(), field.description or ""
 
 

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.processes import ROOT, clean_environment
 from benchmarks.runs import pack_small_set
+from benchmarks.standin import stand_in
 from tests.packed_sets import images, packed
 
 __all__ = ["ROOT", "clean_environment", "images", "packed"]
@@ -33,6 +34,13 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what uses spandrel: names in torchvision's place, where it does not load with this torch."""
+    for name, module in stand_in().items():
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 @pytest.fixture(scope="session")

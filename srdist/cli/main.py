@@ -274,12 +274,24 @@ def report(run: Path, out: Path | None) -> None:
 
 @main.command()
 @click.argument("weights")
-@click.option("--onnx", "out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
-def export(weights: str, out: Path) -> None:
-    """Write WEIGHTS (a file, run folder or the name of bundled weights) in another format, for programs without torch."""
+@click.option("--onnx", type=click.Path(path_type=Path), help="An ONNX file, for programs without torch.")
+@click.option(
+    "--spandrel",
+    type=click.Path(path_type=Path),
+    help="A .safetensors file for programs built on spandrel (chaiNNer, ComfyUI and others).",
+)
+def export(weights: str, onnx: Path | None, spandrel: Path | None) -> None:
+    """Write WEIGHTS (a file, run folder or the name of bundled weights) in a format of other programs."""
+    if (onnx is None) == (spandrel is None):
+        raise click.UsageError("give one of --onnx FILE and --spandrel FILE")
     from srdist.networks.onnxfile import export_onnx
+    from srdist.networks.spandrelfile import export_spandrel
     from srdist.networks.weightfile import load_weights
 
     network, info = load_weights(weights)
-    export_onnx(network, info, out)
-    click.echo(str(out))
+    if onnx is not None:
+        export_onnx(network, info, onnx)
+    else:
+        assert spandrel is not None
+        export_spandrel(network, info, spandrel)
+    click.echo(str(onnx or spandrel))

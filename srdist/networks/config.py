@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, TypeAdapter, model_validator
 
 from srdist.settings.section import Section
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from srdist.networks.network import Network
     from srdist.networks.plain import PlainNetwork
     from srdist.networks.span import SPAN
+    from srdist.networks.spandrelnetwork import SpandrelNetwork
     from srdist.networks.srcnn import SRCNN
 
 
@@ -216,6 +217,27 @@ class SPANConfig(NetworkSection):
         return _begun(SPAN(self), seed)
 
 
+class SpandrelConfig(NetworkSection):
+    """An architecture of the spandrel library: SwinIR, HAT, RRDB (ESRGAN) and some twenty more (docs/networks.md)."""
+
+    family: Literal["spandrel"] = "spandrel"
+    """Which kind of network: what the other fields mean depends on it; absent = srcnn."""
+    architecture: Annotated[str, Field(min_length=1, max_length=100)]
+    """Its name in spandrel, or that of one of its classes where it has several."""
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of its class, by name, as in {embed_dim: 60, depths: [6, 6, 6, 6]}; the others are the class's own defaults."""
+
+    def build(self, *, seed: int | None) -> SpandrelNetwork:
+        """The network; the initial weights that its class has, seeded.
+
+        Raises:
+            UserError: spandrel is not installed, or does not have this; the message names the field.
+        """
+        from srdist.networks.spandrelnetwork import SpandrelNetwork
+
+        return SpandrelNetwork(self, seed=seed)
+
+
 def _begun(network: N, seed: int | None) -> N:
     if seed is not None:
         network.initialize(seed)
@@ -238,7 +260,7 @@ def _with_family(values: Any) -> Any:
 
 
 NetworkConfig = Annotated[
-    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | SPANConfig,
+    SRCNNConfig | PlainConfig | CompactConfig | FSRCNNConfig | EDSRConfig | SPANConfig | SpandrelConfig,
     Field(discriminator="family"),
     BeforeValidator(_with_family),
 ]

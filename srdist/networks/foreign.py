@@ -7,20 +7,18 @@ pickles with an unpickler that makes nothing but tensors.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from srdist.machine.errors import UserError
+from srdist.networks.architectures import library
+from srdist.networks.config import NetworkSection
 from srdist.networks.network import Network
 from srdist.networks.statedict import ForeignWeightsError
-from srdist.networks.weightfile import find_weights, load_weights
-
-INSTALL = "pip install 'srdist[spandrel]'"
+from srdist.networks.weightfile import compare_shapes, find_weights, load_weights, shapes_of
 
 
 def load_network(name: str | Path) -> Network:
@@ -38,13 +36,37 @@ def load_network(name: str | Path) -> Network:
         return _foreign(path, error)
 
 
+def start_from(network: Network, section: NetworkSection, name: str) -> None:
+    """Begin with the weights that `name` means (see load_network) in a network made of `section`.
+
+    Raises:
+        UserError: a missing, extra or misshapen tensor, by name.
+    """
+    loaded = load_network(name)
+    tensors = (loaded.model if isinstance(loaded, _Foreign) else loaded).state_dict()
+    expected = section.for_use.build(seed=None).state_dict()
+    try:
+        compare_shapes(shapes_of(tensors), shapes_of(expected), source=f"train.init_from: {name}")
+    except UserError as error:
+        of, trained = (one.identity() for one in (loaded, network))
+        if _called(of) == _called(trained):
+            raise
+        raise UserError(
+            f"{error}: the file holds {_called(of)}, this run trains {_called(trained)}"
+        ) from error
+    network.load_state_dict(network.from_use(tensors))
+
+
+def _called(identity: dict[str, Any]) -> str:
+    architecture = f", {identity['architecture']}" if "architecture" in identity else ""
+    return f"a network of family {identity['family']}{architecture}"
+
+
 def _foreign(path: Path, ours: UserError) -> Network:
     try:
-        spandrel: ModuleType = importlib.import_module("spandrel")
-    except (ImportError, RuntimeError) as error:
-        # RuntimeError: a torchvision that was built for another torch.
-        missing = INSTALL if isinstance(error, ModuleNotFoundError) else f"{INSTALL} ({error})"
-        raise UserError(f"{ours}; networks of others need spandrel: {missing}") from error
+        spandrel = library()
+    except UserError as error:
+        raise UserError(f"{ours}; for networks of others {error}") from error
     try:
         loaded = spandrel.ModelLoader(device="cpu").load_from_file(path)
     except spandrel.UnsupportedModelError as error:

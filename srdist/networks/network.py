@@ -21,6 +21,12 @@ class Network(nn.Module, ABC):
     """LR pixels on each side of an output pixel that its value depends on; None: not known, or all of them."""
     multiple: int = 1
     """LR sides that it takes are multiples of this; others are padded by who calls it."""
+    grid: int = 1
+    """Tiles begin at multiples of this, in LR pixels: where windows that it looks at lie."""
+    smallest: int = 1
+    """Least LR side that it is trained on, in pixels; images below it are padded by the network itself."""
+    precisions: tuple[str, ...] = ("no", "bf16", "fp16")
+    """Values of train.precision that it can be trained in."""
 
     @abstractmethod
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
@@ -36,6 +42,10 @@ class Network(nn.Module, ABC):
 
         Named one by one: a field that is new and changes no pixel must not make finished images anew.
         """
+
+    def notes(self) -> list[str]:
+        """What somebody who trains it should know of it, a line each."""
+        return []
 
     def for_use(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of the network that is saved for use (see NetworkSection.for_use), made of those of this one."""

@@ -15,6 +15,7 @@ import torch
 from srdist.machine.errors import UserError
 from srdist.machine.files import named_file
 from srdist.networks.network import Network
+from srdist.networks.spandrelnetwork import SpandrelNetwork
 from srdist.networks.weightfile import WeightsInfo
 
 INSTALL = "pip install 'srdist[onnx]'"
@@ -24,8 +25,12 @@ def export_onnx(network: Network, info: WeightsInfo, out: Path) -> None:
     """Write `network` as a whole ONNX file, with its scale and what made LR in training as metadata.
 
     Raises:
-        UserError: the libraries that make ONNX files are not installed.
+        UserError: a network of family spandrel, whose batches go through one by one; or the libraries that make ONNX files are not installed.
     """
+    if isinstance(network, SpandrelNetwork):
+        raise UserError(
+            f"{out}: networks of family spandrel have no ONNX form here; --spandrel FILE writes one for programs built on it"
+        )
     dimension = torch.export.Dim
     try:
         with warnings.catch_warnings():

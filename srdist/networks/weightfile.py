@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,15 @@ from srdist.machine.errors import UserError
 from srdist.machine.files import write_bytes
 from srdist.machine.plainjson import parse_json
 from srdist.networks import config as networkconfig
-from srdist.networks.config import NetworkConfig, NetworkSection
+from srdist.networks.budget import at_most
+from srdist.networks.config import NetworkConfig, NetworkSection, SpandrelConfig
 from srdist.networks.network import Network
-from srdist.networks.statedict import ForeignWeightsError, read_pickle, recognize
+from srdist.networks.statedict import ForeignWeightsError, Shapes, read_pickle, recognize
 from srdist.settings.section import problems
 
 FORMAT = "1"
 _FLOATS = ("F32", "F16", "BF16", "F64")
+_WHOLE = ("I64", "I32", "I16", "I8", "U8", "BOOL")
 BUNDLED = Path(__file__).parents[1] / "weights"
 """Folder of the weights that come with the package; `--weights NAME` names one without its suffix."""
 
@@ -69,8 +72,13 @@ def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
     }
     if info.degradation:
         metadata["degradation"] = info.degradation
-    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: _as_float32(tensor).cpu().contiguous() for name, tensor in tensors.items()}
     return _ordered(save(plain, metadata))
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    """What is no floating-point number, such as a table of places, stays what it is."""
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def _ordered(data: bytes) -> bytes:
@@ -119,28 +127,23 @@ def find_weights(name: str | Path) -> Path:
     raise UserError(f"{path}: no such weights file" + (f"; bundled weights: {known}" if known else ""))
 
 
-def start_from(network: Network, section: NetworkSection, name: str) -> None:
-    """Begin with the weights that `name` means (see load_weights) in a network made of `section`.
-
-    Raises:
-        UserError: a missing, extra or misshapen tensor, by name.
-    """
-    tensors = load_weights(name)[0].state_dict()
-    _compare_shapes(_shapes(tensors), _expected_shapes(section.for_use), source=name)
-    network.load_state_dict(network.from_use(tensors))
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _compare_shapes(
+def compare_shapes(
     found: Mapping[str, tuple[int, ...]],
     expected: Mapping[str, tuple[int, ...]],
     *,
     source: str,
     error: type[UserError] = UserError,
 ) -> None:
+    """Refuse tensors that are not those expected.
+
+    Raises:
+        UserError: a missing, extra or misshapen tensor, by name.
+    """
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             state = "is missing" if name not in found else "is not in this network"
@@ -149,10 +152,28 @@ def _compare_shapes(
             raise error(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
 
 
-def _expected_shapes(network: NetworkSection) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors, found without memory for them: a file may claim any size."""
+def _expected_tensors(network: NetworkSection, *, found: Shapes, source: Path) -> dict[str, Tensor]:
+    """Tensors like a network's, made without memory for more than a file holds: it may claim any size.
+
+    Args:
+        found: the shapes of the tensors that the file holds.
+
+    Raises:
+        UserError: the network cannot be made, or would be much larger than the file.
+    """
+    if isinstance(network, SpandrelConfig):  # whose classes compute with values as they are made
+        try:
+            with at_most(4 * sum(math.prod(shape) for shape in found.values()) + 2**24):
+                return _tensors(network)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
     with torch.device("meta"):
-        return _shapes(network.build(seed=None).state_dict())
+        return _tensors(network)
+
+
+def _tensors(section: NetworkSection) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = section.build(seed=None).state_dict()
+    return tensors
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
@@ -167,13 +188,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
                 info = WeightsInfo(*recognize(shapes, source=path), "", 0)
             # Of tensors that only look like a network of ours spandrel may know more.
             error = UserError if "srdist" in metadata else ForeignWeightsError
-            _compare_shapes(shapes, _expected_shapes(info.network), source=str(path), error=error)
+            expected = _expected_tensors(info.network, found=shapes, source=path)
+            compare_shapes(shapes, shapes_of(expected), source=str(path), error=error)
             for name, header in headers.items():
-                if header.get_dtype() not in _FLOATS:
+                kinds = _FLOATS if expected[name].is_floating_point() else _WHOLE
+                if header.get_dtype() not in kinds:
                     raise UserError(
-                        f"{path}: tensor {name} is of type {header.get_dtype()}, expected {', '.join(_FLOATS)}"
+                        f"{path}: tensor {name} is of type {header.get_dtype()}, expected {', '.join(kinds)}"
                     )
-            return {name: file.get_tensor(name).float() for name in shapes}, info
+            return {name: _as_float32(file.get_tensor(name)) for name in shapes}, info
     except (SafetensorError, OSError) as damage:
         # Safetensors of any origin go by this suffix; under another one the file may be another program's.
         kind = UserError if path.suffix == ".safetensors" else ForeignWeightsError
@@ -200,6 +223,8 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     tensors = read_pickle(path)
-    section, kernel = recognize(_shapes(tensors), source=path)
-    _compare_shapes(_shapes(tensors), _expected_shapes(section), source=str(path), error=ForeignWeightsError)
+    shapes = shapes_of(tensors)
+    section, kernel = recognize(shapes, source=path)
+    expected = _expected_tensors(section, found=shapes, source=path)
+    compare_shapes(shapes, shapes_of(expected), source=str(path), error=ForeignWeightsError)
     return tensors, WeightsInfo(section, kernel, "", 0)

@@ -17,7 +17,7 @@ HALF_ROUNDS = 8
 """Half rounds of the Feistel network: measured to leave no trace of the input's order (tests/stream/test_order.py)."""
 
 # What a key is for: two uses of one seed must not share their random numbers.
-SAMPLES, SHARDS, PATCHES, PACKING = 1, 2, 3, 4
+SAMPLES, SHARDS, PATCHES, PACKING, DRAWS = 1, 2, 3, 4, 5
 
 
 def stream_keys(

@@ -1,6 +1,9 @@
 """The loop: a network trained over the stream, saved and resumed bit for bit.
 
 trainer     the training loop
+beginning   the network as a run begins with it
+rehearsal   a pass through a network that leaves no trace in it
+draws       what a network draws by chance, made of seed, step and rank
 learner     one guarded optimizer step
 trained     a module, its optimizer and its average
 average     the running average of the weights

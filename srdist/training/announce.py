@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from srdist.config import Config
+from srdist.networks.network import Network
 from srdist.quality.scores import Scores
 from srdist.runs.log import RunLog
 from srdist.runs.wandb_run import WandbRun, wanted_mode
@@ -42,6 +44,20 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
     )
     for name, (before, after) in (changed or {}).items():
         log.say(f"  {name}: {before} before, {after} now")
+
+
+def tell_network(log: RunLog, network: Network, frozen: Sequence[str]) -> None:
+    """Tell what the network itself has to say, and which of its parameters were frozen."""
+    for note in network.notes():
+        log.warn(note)
+    if frozen:
+        parameters = list(network.parameters())
+        values = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
+        more = f" and {len(frozen) - 3} more, all in metrics.jsonl" if len(frozen) > 3 else ""
+        log.say(
+            f"  frozen, as no gradient reaches them: {len(frozen)} of {len(parameters)} parameters "
+            f"({values:,} values): {', '.join(frozen[:3])}{more}"
+        )
 
 
 def tell_scores(log: RunLog, step: int, network: Scores, bicubic: Scores, *, best: bool) -> None:

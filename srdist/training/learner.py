@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
+from srdist.machine import ranks
 from srdist.networks.network import Network
+from srdist.training.rehearsal import without_trace
 from srdist.training.stepvalues import StepTensors
 from srdist.training.trained import Trained
 
@@ -115,6 +117,16 @@ class Learner:
         """The network's weights for use (Network.for_use): of the running average where there is one; CPU copies."""
         return self._for_use(self.network.weights())
 
+    def common_weights(self) -> dict[str, Tensor]:
+        """The weights for use with the first rank's buffers: those of layers like BatchNorm are each rank's own. A collective."""
+        weights, kept = self.weights(), self.network.module.state_dict(keep_vars=True)
+        buffers = {
+            name: weights[name]
+            for name, tensor in kept.items()
+            if name in weights and not isinstance(tensor, nn.Parameter)
+        }
+        return weights | ranks.broadcast(buffers) if buffers else weights
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Everything that training needs to go on: (weights and `ema.*`, optimizer values), CPU copies.
 
@@ -163,8 +175,10 @@ class Learner:
         the ranks' gradients. Done here, every real step of a run and of its resumption has the same layout.
         """
         side = 16
-        lr = torch.zeros((1, 3, side, side), device=self.device)
-        self.accelerator.backward(self.network.forward(lr).sum() * 0)
+        # Two, as the statistics of one may be none: DAT's BatchNorm after pooling refuses to be trained on one image.
+        lr = torch.zeros((min(self.images_per_step, 2), 3, side, side), device=self.device)
+        with without_trace(self.network.module):
+            self.accelerator.backward(self.network.forward(lr).sum() * 0)
         self.network.optimizer.zero_grad(set_to_none=True)
 
 

@@ -20,14 +20,15 @@ from srdist.machine.device import configure_threads, environment, open_accelerat
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.networks.network import Network
-from srdist.networks.weightfile import start_from
 from srdist.quality.scores import Scores
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, TrainStream
 from srdist.stream.share import Share
-from srdist.training.announce import tell_scores, tell_start
+from srdist.training.announce import tell_network, tell_scores, tell_start
+from srdist.training.beginning import begin_network
+from srdist.training.draws import seed_draws
 from srdist.training.faults import Faults
 from srdist.training.learner import Learner
 from srdist.training.progress import Progress
@@ -102,6 +103,7 @@ class Trainer:
         self.progress = Progress(self.state, config.train, log=self.log, device=self.accelerator.device)
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
         tell_start(self.log, run, config, self.state, self._facts())
+        tell_network(self.log, network, self.frozen)
 
     def fit(self) -> RunResult:
         """Train to the config's last step, or until somebody asks for a stop; the state is saved either way."""
@@ -172,6 +174,7 @@ class Trainer:
                     self.learner.abandon()
                     return stop
             assert pair is not None
+            seed_draws(self.config.train.seed, step=counts.step, rank=ranks.rank(), part=i)
             self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=last)
         values = self.learner.update(counts.step, learning_rate(counts.step, self.config.train))
         counts.step += 1
@@ -235,7 +238,7 @@ class Trainer:
     def _validate(self) -> str | None:
         """Score the weights, keep them if they are the best, save; the reason if a stop was asked for meanwhile."""
         with self.progress.apart():
-            weights = self.learner.weights()
+            weights = self.learner.common_weights()
             scores = self.validator.score(weights)
             if scores is None:
                 return stopping.requested(self.run) or "another rank was asked to stop"
@@ -278,6 +281,7 @@ class Trainer:
             "manifest_id": self.index.manifest_id,
             "train_samples": len(self.index),
             "parameters": sum(parameter.numel() for parameter in self.learner.network.module.parameters()),
+            **({"frozen": self.frozen} if self.frozen else {}),
             **environment(self.accelerator.device),
         }
 
@@ -285,9 +289,7 @@ class Trainer:
         """What this rank reads: the images, the network's first weights, the validation split."""
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
-        network = config.model.build(seed=config.train.seed)
-        if config.train.init_from is not None:
-            start_from(network, config.model, config.train.init_from)
+        network, self.frozen = begin_network(config, rank_batch=self.rank_batch)
         return index, network, Validator(config, device=self.accelerator.device, run=self.run)
 
     def _take_lock(self) -> None:

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,19 +28,7 @@ installed = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names for the two spandrel architectures that import torchvision, where it does not load with this torch.
-
-    None of the tests uses those architectures.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError):
-        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
-            monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        functional: Any = sys.modules["torchvision.transforms.functional"]
-        functional.InterpolationMode = functional.rotate = functional.normalize = None
+pytestmark = pytest.mark.usefixtures("torchvision")
 
 
 def architecture(module: str, name: str) -> Any:

@@ -1,0 +1,82 @@
+"""The network as a run begins with it: built, held against the patches and the precision, what never learns frozen."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from srdist.config import Config
+from srdist.machine.errors import UserError
+from srdist.networks.foreign import start_from
+from srdist.networks.network import Network
+from srdist.training.rehearsal import without_trace
+
+
+def begin_network(config: Config, *, rank_batch: int) -> tuple[Network, list[str]]:
+    """The network with its first weights, and the names of the parameters that were frozen (see freeze_unreached).
+
+    Args:
+        rank_batch: images of a rank in one forward pass.
+
+    Raises:
+        UserError: it cannot be made, or trained on patches of this size or in this precision; or it and `train.init_from`
+            do not fit each other.
+    """
+    network = config.model.build(seed=config.train.seed)
+    precision, patch = config.train.precision, config.data.hr_patch
+    if precision not in network.precisions:
+        known = ", ".join(network.precisions)
+        raise UserError(f"train.precision: found {precision}, this network can be trained in: {known}")
+    side = network.smallest if patch is None else patch // config.model.scale
+    if side < network.smallest:
+        raise UserError(
+            f"data.hr_patch: {patch} makes LR patches of {side} pixels a side, expected at least "
+            f"{network.smallest * config.model.scale}: this network takes no fewer than {network.smallest} LR pixels"
+        )
+    if config.train.init_from is not None:
+        start_from(network, config.model, config.train.init_from)
+    return network, freeze_unreached(
+        network, images=min(rank_batch, 2), side=max(side, 8), precision=precision
+    )
+
+
+def freeze_unreached(network: Network, *, images: int, side: int, precision: str) -> list[str]:
+    """Freeze the parameters that no gradient reaches, which would make DDP wait for ever; return their names, sorted.
+
+    They are found by one forward and backward pass, after which the network is as it was before.
+
+    Args:
+        images: in the batch.
+        side: of the LR patches, in pixels.
+
+    Raises:
+        UserError: the network does not run on such patches, in this precision, or enlarges by another factor.
+    """
+    lr = torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(0))
+    if problem := _pass(network, lr, precision):
+        fine_in_fp32 = precision != "no" and _pass(network, lr, "no") is None
+        field = f"train.precision: {precision}" if fine_in_fp32 else "model"
+        many = f"{images} LR patch{'es' if images > 1 else ''} of {side}x{side} pixels"
+        raise UserError(f"{field}: the network cannot be trained on {many}: {problem}")
+    parameters = dict(network.named_parameters())
+    unreached = sorted(name for name, one in parameters.items() if one.requires_grad and one.grad is None)
+    for name in unreached:
+        parameters[name].requires_grad_(False)
+    network.zero_grad(set_to_none=True)
+    return unreached
+
+
+def _pass(network: Network, lr: Float[Tensor, "n 3 h w"], precision: str) -> str | None:
+    """Once forward and backward; what went wrong, if something did."""
+    n, _, height, width = lr.shape
+    expected = (n, 3, height * network.scale, width * network.scale)
+    with without_trace(network), torch.autocast("cpu", torch.bfloat16, enabled=precision != "no"):
+        try:
+            sr = network.train()(lr)
+            if sr.shape != expected:
+                return f"it makes {tuple(sr.shape)} of {tuple(lr.shape)}, expected {expected}"
+            sr.float().square().mean().backward()
+        except Exception as error:  # what a network of others raises over shapes and types that do not fit
+            return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
