@@ -60,7 +60,7 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the order of the samples, the crops and the flips."""
     init_from: str | None = None
-    """Weights file (safetensors, or the seed's .pth) to start from; null = random."""
+    """Weights file (safetensors, or the seed's .pth) to start from, of this scale or another; null = random."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2

@@ -36,15 +36,21 @@ def load_network(name: str | Path) -> Network:
         return _foreign(path, error)
 
 
-def start_from(network: Network, section: NetworkSection, name: str) -> None:
+def start_from(network: Network, section: NetworkSection, name: str) -> list[str]:
     """Begin with the weights that `name` means (see load_network) in a network made of `section`.
+
+    The file may be of another scale: what has the same shape at both is taken, and the rest stays as it is.
+
+    Returns:
+        the names of the tensors that stayed as they were, sorted; none where the scales are equal.
 
     Raises:
         UserError: a missing, extra or misshapen tensor, by name.
     """
     loaded = load_network(name)
     tensors = (loaded.model if isinstance(loaded, _Foreign) else loaded).state_dict()
-    expected = section.for_use.build(seed=None).state_dict()
+    of_its_scale = section.for_use.model_copy(update={"scale": loaded.scale})
+    expected = of_its_scale.build(seed=None).state_dict()
     try:
         compare_shapes(shapes_of(tensors), shapes_of(expected), source=f"train.init_from: {name}")
     except UserError as error:
@@ -54,7 +60,10 @@ def start_from(network: Network, section: NetworkSection, name: str) -> None:
         raise UserError(
             f"{error}: the file holds {_called(of)}, this run trains {_called(trained)}"
         ) from error
-    network.load_state_dict(network.from_use(tensors))
+    own = network.for_use(network.state_dict())
+    taken = {key: tensor for key, tensor in tensors.items() if key in own and own[key].shape == tensor.shape}
+    network.load_state_dict(network.from_use({**own, **taken}))
+    return sorted(own.keys() - taken.keys())
 
 
 def _called(identity: dict[str, Any]) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from srdist.config import Config
-from srdist.networks.network import Network
 from srdist.quality.scores import Scores
 from srdist.runs.log import RunLog
 from srdist.runs.wandb_run import WandbRun, wanted_mode
+from srdist.training.beginning import Beginning
 from srdist.training.state import RunState
 
 
@@ -46,10 +45,15 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
         log.say(f"  {name}: {before} before, {after} now")
 
 
-def tell_network(log: RunLog, network: Network, frozen: Sequence[str]) -> None:
-    """Tell what the network itself has to say, and which of its parameters were frozen."""
+def tell_network(log: RunLog, config: Config, beginning: Beginning) -> None:
+    """Tell what the network itself has to say, which of its tensors start anew, and which parameters were frozen."""
+    network, frozen, anew = beginning
     for note in network.notes():
         log.warn(note)
+    if anew:
+        log.say(
+            f"  {config.train.init_from} is of another scale than {network.scale}; start anew: {', '.join(anew)}"
+        )
     if frozen:
         parameters = list(network.parameters())
         values = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)

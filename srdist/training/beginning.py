@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,8 +15,18 @@ from srdist.networks.network import Network
 from srdist.training.rehearsal import without_trace
 
 
-def begin_network(config: Config, *, rank_batch: int) -> tuple[Network, list[str]]:
-    """The network with its first weights, and the names of the parameters that were frozen (see freeze_unreached).
+class Beginning(NamedTuple):
+    """A network with its first weights."""
+
+    network: Network
+    frozen: list[str]
+    """Names of the parameters that were frozen (see freeze_unreached)."""
+    anew: list[str]
+    """Names of the tensors that a file of another scale in `train.init_from` does not give."""
+
+
+def begin_network(config: Config, *, rank_batch: int) -> Beginning:
+    """The network that a run trains, as it begins.
 
     Args:
         rank_batch: images of a rank in one forward pass.
@@ -34,11 +46,10 @@ def begin_network(config: Config, *, rank_batch: int) -> tuple[Network, list[str
             f"data.hr_patch: {patch} makes LR patches of {side} pixels a side, expected at least "
             f"{network.smallest * config.model.scale}: this network takes no fewer than {network.smallest} LR pixels"
         )
-    if config.train.init_from is not None:
-        start_from(network, config.model, config.train.init_from)
-    return network, freeze_unreached(
-        network, images=min(rank_batch, 2), side=max(side, 8), precision=precision
-    )
+    start = config.train.init_from
+    anew = [] if start is None else start_from(network, config.model, start)
+    frozen = freeze_unreached(network, images=min(rank_batch, 2), side=max(side, 8), precision=precision)
+    return Beginning(network, frozen, anew)
 
 
 def freeze_unreached(network: Network, *, images: int, side: int, precision: str) -> list[str]:

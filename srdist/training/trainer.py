@@ -103,7 +103,7 @@ class Trainer:
         self.progress = Progress(self.state, config.train, log=self.log, device=self.accelerator.device)
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
         tell_start(self.log, run, config, self.state, self._facts())
-        tell_network(self.log, network, self.frozen)
+        tell_network(self.log, config, self.beginning)
 
     def fit(self) -> RunResult:
         """Train to the config's last step, or until somebody asks for a stop; the state is saved either way."""
@@ -281,7 +281,7 @@ class Trainer:
             "manifest_id": self.index.manifest_id,
             "train_samples": len(self.index),
             "parameters": sum(parameter.numel() for parameter in self.learner.network.module.parameters()),
-            **({"frozen": self.frozen} if self.frozen else {}),
+            **({"frozen": self.beginning.frozen} if self.beginning.frozen else {}),
             **environment(self.accelerator.device),
         }
 
@@ -289,8 +289,8 @@ class Trainer:
         """What this rank reads: the images, the network's first weights, the validation split."""
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
-        network, self.frozen = begin_network(config, rank_batch=self.rank_batch)
-        return index, network, Validator(config, device=self.accelerator.device, run=self.run)
+        self.beginning = begin_network(config, rank_batch=self.rank_batch)
+        return index, self.beginning.network, Validator(config, device=self.accelerator.device, run=self.run)
 
     def _take_lock(self) -> None:
         self._lock = runfolder.lock(self.run)

@@ -369,6 +369,23 @@ def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) 
         torch.testing.assert_close(tensor, load_weights(weights)[0].state_dict()[name])
 
 
+def test_init_from_of_another_scale_starts_what_depends_on_the_scale_anew(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = ("model.upscale=after", "model.kernels=[3,3]", "model.widths=[4]")
+    first = Here(small_set, tmp_path / "first", ("train.steps=2", *late))
+    first.train()
+    weights = first.run / "last.safetensors"
+    still = ("train.learning_rate=1e-12", "train.final_learning_rate=0")
+    other = ("model.scale=4", f"train.init_from={weights}", "train.steps=1", *late, *still)
+    second = Here(small_set, tmp_path / "second", other)
+    second.train(quiet=False)
+    assert "is of another scale than 4; start anew: conv2.bias, conv2.weight" in capsys.readouterr().out
+    before, after = (load_weights(one.run)[0].state_dict() for one in (first, second))
+    torch.testing.assert_close(after["conv1.weight"], before["conv1.weight"])
+    assert after["conv2.weight"].shape[0] == 4 * before["conv2.weight"].shape[0]
+
+
 @pytest.mark.slow
 def test_ranks_whose_launcher_is_killed_save_and_leave(small_set: Path, tmp_path: Path) -> None:
     launch = Launch(small_set, tmp_path / "run", ("train.steps=3000",), ranks=2)
