@@ -26,7 +26,7 @@ from srdist.degradations.config import KernelConfig
 from srdist.images.kernels import Kernel
 from srdist.machine.device import environment
 from srdist.networks.weightfile import BUNDLED, load_weights
-from srdist.quality.table import QualityTable, evaluate
+from srdist.quality.table import Evaluation, QualityTable, evaluate
 
 PUBLISHED = {
     2: {"Set5": 36.66, "Set14": 32.42},
@@ -161,12 +161,13 @@ def _table(
     weights: Path, hr: str, *, lr: Path | None = None, split: str | None = None, kernel: Kernel | None = None
 ) -> QualityTable:
     return evaluate(
-        str(weights),
-        hr,
-        lr=lr,
-        split=split,
-        scale=None,
-        made_by=KernelConfig(kernel=kernel) if kernel else None,
+        Evaluation(
+            str(weights),
+            hr,
+            lr=lr,
+            split=split,
+            made_by=KernelConfig(kernel=kernel) if kernel else None,
+        ),
         device=torch.device("cpu"),
         warn=lambda line: print(line, file=sys.stderr),
     )

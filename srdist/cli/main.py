@@ -125,12 +125,14 @@ def evaluate(
 
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
-            weights,
-            hr,
-            lr=lr,
-            split=split,
-            scale=scale,
-            made_by=_of_kernel(kernel),
+            qualitytable.Evaluation(
+                weights,
+                hr,
+                lr=lr,
+                split=split,
+                scale=scale,
+                made_by=_of_kernel(kernel),
+            ),
             device=device,
             warn=_warn,
         )

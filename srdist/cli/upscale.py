@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from srdist.images.folder import describe_others
 from srdist.images.photo import OutputFormat
 from srdist.machine import stopping
+from srdist.machine.clock import clock
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
 from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
+from srdist.machine.progressbar import ProgressBar
 from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
 from srdist.upscaling.job import Job, Output, read_job
@@ -54,9 +54,11 @@ def run(
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
     main = launch.rank == 0
-    with stopping.ending("the same command goes on"), _Bar(visible=main) as bar:
+    with stopping.ending("the same command goes on"), ProgressBar("listing images", visible=main) as bar:
         try:
-            report = upscale_tree(job, enlarger, threads=max(2, cores), watch=bar, began=process_began())
+            report = upscale_tree(
+                job, enlarger, threads=max(2, cores), watch=_Shown(bar), began=process_began()
+            )
         except OSError as error:
             if error.errno is None:
                 raise
@@ -89,7 +91,7 @@ def status(destination: Path) -> int:
         )
         click.echo(
             f"of late {len(recent) / seconds:.1f} images/s, {pixels_per_s / 1e6:.2f} input megapixels/s, "
-            f"{_duration(open_pixels / max(pixels_per_s, 1e-9))} left"
+            f"{clock(open_pixels / max(pixels_per_s, 1e-9))} left"
         )
     for path, reason in tally.failures():
         click.echo(f"failed: {path}: {reason}")
@@ -129,58 +131,30 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
     return "\n".join(lines)
 
 
-class _Bar(Watch):
-    """Progress of the whole job on a terminal; silent elsewhere."""
+class _Shown(Watch):
+    """The whole job on a progress bar."""
 
-    def __init__(self, *, visible: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not (visible and console.is_terminal),
-            transient=True,
-        )
-        self._task = self._progress.add_task("list images", total=None, rate="")
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
         self._began = time.monotonic()
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def planning(self, probed: int, images: int) -> None:
         """Draw how many images' sizes are known."""
-        self._progress.update(self._task, description="read sizes", total=images, completed=probed)
+        self._bar.show(probed, images, title="reading sizes", rate="")
 
     def tell(self, line: str) -> None:
-        """Say something, above the bar where there is one (from any process, and any thread)."""
-        self._progress.console.print(f"srdist: {line}", markup=False, highlight=False, soft_wrap=True)
+        """Say it, above the bar."""
+        self._bar.say(line)
 
     def working(self, tally: Tally) -> None:
         """Draw the job's state: images and megapixels a second, and the time left by pixels."""
         seconds = max(time.monotonic() - self._began, 1e-3)
+        made = tally.computed_pixels
+        rate = f"{tally.computed / seconds:.1f} images/s, {made / 1e6 / seconds:.2f} MP/s"
+        if made:
+            rate += f", {clock(max(tally.open_pixels_at_start - made, 0) * seconds / made)} left"
         settled = len(tally.plan) - tally.count(Tally.OPEN)
-        rate = f"{tally.computed / seconds:.1f} images/s, {tally.computed_pixels / 1e6 / seconds:.2f} MP/s"
-        if tally.computed_pixels:
-            left = (
-                max(tally.open_pixels_at_start - tally.computed_pixels, 0) * seconds / tally.computed_pixels
-            )
-            rate += f", {_duration(left)} left"
-        self._progress.update(
-            self._task, description="upscale", total=len(tally.plan), completed=settled, rate=rate
-        )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+        self._bar.show(settled, len(tally.plan), title="upscaling", rate=rate)
 
 
 def _is_number(text: str) -> bool:

@@ -11,6 +11,8 @@ launcher  how this process was started: the one reader of RANK, SLURM_*, JOB_*
 cores     how many cores it may use: affinity and the control group's quota
 ranks     which rank, and what all ranks hold together
 device    Accelerate's process group, threads, memory
+clock     a span of time in figures
+progressbar how far a long command is
 watchdog  says who waits for what, where nothing moves
 liveness  which processes live, here and on other machines
 mixing    64-bit mixing, which everything random is made of

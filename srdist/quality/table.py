@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from srdist.degradations.config import DegradationSection
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.progressbar import ProgressBar
 from srdist.machine.redaction import redacted
 from srdist.networks.weightfile import load_weights
 from srdist.quality.lowres import choose_degradation
@@ -51,25 +49,28 @@ class QualityTable:
     failures: tuple[Failure, ...]
 
 
-def evaluate(
-    weights: str | None,
-    hr: str,
-    *,
-    lr: Path | None,
-    split: str | None,
-    scale: int | None,
-    made_by: DegradationSection | None,
-    device: torch.device,
-    warn: Say,
-) -> QualityTable:
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is to be evaluated, and on what."""
+
+    weights: str | None
+    """What `load_weights` takes; None: the resamplings only, at `scale`."""
+    hr: str
+    """Folder of images, or folder or URL of packed shards."""
+    lr: Path | None = None
+    """Folder of LR images; None: they are made of HR."""
+    split: str | None = None
+    """Of packed shards; None: test."""
+    scale: int | None = None
+    """None: that of the weights."""
+    made_by: DegradationSection | None = None
+    """What makes LR; None: what the weights were trained for."""
+
+
+def evaluate(call: Evaluation, *, device: torch.device, warn: Say) -> QualityTable:
     """The table of a set, shared out over the ranks; the same on every rank; a collective.
 
     Args:
-        weights: what `load_weights` takes; None: the resamplings only, at `scale`.
-        hr: folder of images, or folder or URL of packed shards.
-        lr: folder of LR images; None: they are made of HR.
-        split: of packed shards; None: test.
-        made_by: what makes LR; None: what the weights were trained for.
         warn: is told what the user should know.
 
     Raises:
@@ -77,11 +78,7 @@ def evaluate(
         WorkError: not one image could be scored.
     """
     # Of what one rank alone meets here the others learn: they would wait for it for ever.
-    job = ranks.together(
-        lambda: _prepare(
-            weights, hr, lr=lr, split=split, scale=scale, made_by=made_by, device=device, warn=warn
-        )
-    )
+    job = ranks.together(lambda: _prepare(call, device=device, warn=warn))
     shown = _with_progress(job.pairs, total=job.total)
     return tabulate(job.methods, shown, scale=job.scale, device=device, protocol=job.protocol)
 
@@ -97,20 +94,11 @@ class _Job:
     protocol: Mapping[str, Any]
 
 
-def _prepare(
-    weights: str | None,
-    hr: str,
-    *,
-    lr: Path | None,
-    split: str | None,
-    scale: int | None,
-    made_by: DegradationSection | None,
-    device: torch.device,
-    warn: Say,
-) -> _Job:
-    _check_call(hr, lr=lr, split=split, made_by=made_by)
+def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
+    _check_call(call)
+    weights, hr, lr, split, made_by = call.weights, call.hr, call.lr, call.split, call.made_by
     model, info = load_weights(weights) if weights is not None else (None, None)
-    scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=scale)
+    scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=call.scale)
     if lr is None:
         known = {str(weights): info} if info is not None and info.kernel else {}
         made_by = choose_degradation(made_by, known, warn=warn)
@@ -139,7 +127,8 @@ def _prepare(
     return _Job(methods, total, pairs, scale, protocol)
 
 
-def _check_call(hr: str, *, lr: Path | None, split: str | None, made_by: DegradationSection | None) -> None:
+def _check_call(call: Evaluation) -> None:
+    hr, lr, split, made_by = call.hr, call.lr, call.split, call.made_by
     if is_packed(hr):
         if lr is not None:
             raise UserError(f"--lr {lr}: {hr} is a packed set, of which LR is made: leave --lr out")
@@ -153,13 +142,10 @@ def _check_call(hr: str, *, lr: Path | None, split: str | None, made_by: Degrada
 
 def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:
     """Hand `pairs` through; on a terminal the first rank shows how far its own part is."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (ranks.is_main() and sys.stderr.isatty())
-    with Progress("evaluate", *columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task("evaluate", total=total)
+    with ProgressBar("evaluating", total=total, visible=ranks.is_main()) as bar:
         for pair in pairs:
             yield pair
-            bar.advance(task, len(pair.names) if isinstance(pair, NamedPair) else 1)
+            bar.advance(len(pair.names) if isinstance(pair, NamedPair) else 1)
 
 
 def tabulate(

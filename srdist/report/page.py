@@ -10,6 +10,7 @@ from pathlib import Path
 
 from srdist import __version__
 from srdist.config import describe
+from srdist.machine.clock import clock
 from srdist.machine.files import write_named
 from srdist.report import charts
 from srdist.report import samples as samplesection
@@ -84,7 +85,7 @@ def _cards(record: RunRecord) -> str:
             (f"{max(_values(record.train, 'memory_mb')):,.0f} MB", "memory at most, first rank"),
         ]
     if record.train_seconds is not None:
-        cards.append((_duration(record.train_seconds), "of training"))
+        cards.append((clock(record.train_seconds), "of training"))
     cards.append((str(len(record.sessions) - 1), "resumptions"))
     if record.refused:
         cards.append((str(len(record.refused)), "steps left out, not finite"))
@@ -203,9 +204,3 @@ def _points(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:
 
 def _values(rows: Iterable[Row], name: str) -> list[float]:
     return [value for _, value in _points(rows, name)]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

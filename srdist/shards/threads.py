@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from srdist.machine.progressbar import ProgressBar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,28 +21,17 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, title: 
 
     Threads, because reading, decoding and hashing let go of the interpreter's lock.
     """
-    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with (
-        Progress(
-            *columns,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        ) as progress,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        task = progress.add_task(title, total=len(items))
+    with ProgressBar(title, total=len(items)) as bar, ThreadPoolExecutor(threads) as pool:
         try:
             waiting: deque[Future[R]] = deque()
             for item in items:
                 waiting.append(pool.submit(work, item))
                 if len(waiting) >= AHEAD * threads:
                     yield waiting.popleft().result()
-                    progress.advance(task)
+                    bar.advance()
             while waiting:
                 yield waiting.popleft().result()
-                progress.advance(task)
+                bar.advance()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

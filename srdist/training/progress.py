@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from srdist.config import TrainConfig
+from srdist.machine.clock import clock
 from srdist.machine.device import memory_mb
 from srdist.runs.log import RunLog
 from srdist.training.schedule import learning_rate
@@ -88,14 +89,8 @@ class Progress:
         width = len(str(config.steps))
         self.log.say(
             f"step {counts.step:>{width}}/{config.steps}  loss {loss:.3e}  learning rate {rate:.2e}  "
-            f"{images_per_s:7.1f} images/s  waited {wait_share:.1%}  ETA {_clock(left)}"
+            f"{images_per_s:7.1f} images/s  waited {wait_share:.1%}  ETA {clock(left)}"
         )
         self.count()
         self.state.trace.clear()
         self._since, self._wait_s, self._steps = now, 0.0, 0
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -185,16 +185,17 @@ def test_an_image_gets_the_same_lr_in_a_folder_and_in_a_set(
 ) -> None:
     packed(12)
     monkeypatch.setattr(degradations_config, "DEGRADATION", TypeAdapter(Wider))
-    from srdist.quality.table import evaluate
+    from srdist.quality.table import Evaluation, evaluate
 
     tables = [
         evaluate(
-            None,
-            str(place),
-            lr=None,
-            split=split,
-            scale=2,
-            made_by=DimConfig(),
+            Evaluation(
+                None,
+                str(place),
+                split=split,
+                scale=2,
+                made_by=DimConfig(),
+            ),
             device=torch.device("cpu"),
             warn=print,
         )

@@ -12,19 +12,18 @@ from PIL import Image
 from benchmarks.weights import PUBLISHED, SEED_PARAMETERS, SET14_GREY
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import BUNDLED, find_weights, load_weights
-from srdist.quality.table import QualityTable, evaluate
+from srdist.quality.table import Evaluation, QualityTable, evaluate
 
 GENERAL = {2: "srcnn_x2", 3: "srcnn_x3", 4: "srcnn_x4"}
 
 
 def table(name: str, hr: Path, lr: Path | None = None) -> QualityTable:
     return evaluate(
-        name,
-        str(hr),
-        lr=lr,
-        split=None,
-        scale=None,
-        made_by=None,
+        Evaluation(
+            name,
+            str(hr),
+            lr=lr,
+        ),
         device=torch.device("cpu"),
         warn=lambda _: None,
     )

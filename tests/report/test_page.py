@@ -101,7 +101,7 @@ def test_the_report_tells_what_happened(run_folder: Path, tmp_path: Path) -> Non
         "Step 300 of 400; the log does not say how it ended",
         "32.50 dB best PSNR-Y, at step 200",
         "+2.50 dB over bicubic (30.00 dB)",
-        "1 min 02 s of training",
+        "1:02 of training",
         "1 resumptions",
         "1 steps left out, not finite",
         "srdist, best (step 200) 32.50 0.9000 0.0250",

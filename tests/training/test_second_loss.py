@@ -18,7 +18,7 @@ from srdist.config import Config, TrainConfig, load
 from srdist.losses.config import LossConfig, LossSection
 from srdist.losses.loss import Loss
 from srdist.machine.errors import UserError
-from srdist.quality.table import evaluate
+from srdist.quality.table import Evaluation, evaluate
 from srdist.runs import checkpoint
 from srdist.training.trainer import Trainer
 
@@ -79,12 +79,10 @@ def test_one_more_loss_trains_resumes_and_is_evaluated(small_set: Path, tmp_path
         assert torch.equal(parts[1].model[name], tensor)
     told: list[str] = []
     table = evaluate(
-        str(tmp_path / "parts"),
-        str(small_set),
-        lr=None,
-        split=None,
-        scale=None,
-        made_by=None,
+        Evaluation(
+            str(tmp_path / "parts"),
+            str(small_set),
+        ),
         device=torch.device("cpu"),
         warn=told.append,
     )
