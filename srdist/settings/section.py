@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+LONGEST_VALUE = 80
+"""Characters of a wrong value that a message shows."""
+
 
 class Section(BaseModel):
     """A frozen section: unknown fields are errors, attribute docstrings are the fields' descriptions."""
@@ -23,28 +26,30 @@ def problems(error: ValidationError, kind: Any) -> Iterator[str]:
     """Each wrong field in a line: its name, what was found, what was expected.
 
     Args:
-        kind: what was read: a section, or a union of sections told apart by one field.
+        kind: what was read: a model (a section, a recipe, a manifest), or a union of sections told apart by one field.
     """
     for problem in error.errors():
         names, fields = _place(problem["loc"], kind)
-        place, found = ".".join(names), problem["input"]
+        place, value = ".".join(names), problem["input"]
+        found = _short(value)
         match problem["type"]:
             case "extra_forbidden":
-                yield f"{place}: no such field (found {found!r}){_nearest(names[-1], fields)}"
+                yield f"{place}: no such field (found {found}){_nearest(names[-1], fields)}"
             case "value_error":
                 message = problem["msg"].removeprefix("Value error, ")
                 yield f"{place}: {message}" if place else message
-            case "too_short" if len(found) >= problem["ctx"]["min_length"]:
+            case "too_short" if len(value) >= problem["ctx"]["min_length"]:
                 continue  # its wrong members are told already
             case "union_tag_not_found":
-                yield f"{place}: found {found!r}, expected a field {problem['ctx']['discriminator']}"
+                yield f"{place}: found {found}, expected a field {problem['ctx']['discriminator']}"
             case "union_tag_invalid":
-                told = problem["ctx"]
-                known = [tag.strip("' ") for tag in told["expected_tags"].split(",")]
-                place = ".".join([*names, told["discriminator"].strip("'")])
-                yield f"{place}: found {told['tag']!r}{_nearest(told['tag'], known, called='values')}"
+                union = problem["ctx"]
+                tags = [tag.strip("' ") for tag in union["expected_tags"].split(",")]
+                place = ".".join([*names, union["discriminator"].strip("'")])
+                yield f"{place}: found {union['tag']!r}{_nearest(union['tag'], tags, called='values')}"
             case _:
-                yield f"{place}: found {found!r}, expected: {problem['msg'].removeprefix('Input should be ')}"
+                wrong = f"found {found}, expected: {problem['msg'].removeprefix('Input should be ')}"
+                yield f"{place}: {wrong}" if place else wrong
 
 
 def _place(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str]]:
@@ -60,23 +65,28 @@ def _place(location: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[
             fields = list(sections[0].model_fields) if sections else []
         elif not part.startswith("function-"):
             names.append(part)
-            known = sections[0].model_fields if sections else {}
-            sections = _sections(known[part].annotation) if part in known else []
+            of_section = sections[0].model_fields if sections else {}
+            sections = _sections(of_section[part].annotation) if part in of_section else []
             if len(sections) == 1:
                 fields = list(sections[0].model_fields)
     return names, fields
 
 
-def _sections(kind: Any) -> list[type[Section]]:
-    if isinstance(kind, type) and issubclass(kind, Section):
+def _sections(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
     return [section for part in get_args(kind) for section in _sections(part)]
 
 
-def _tags(section: type[Section]) -> list[FieldInfo]:
+def _tags(section: type[BaseModel]) -> list[FieldInfo]:
     return [field for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
 
 
-def _nearest(name: str, known: Sequence[str], *, called: str = "fields") -> str:
-    close = get_close_matches(name, known, n=1)
-    return f", did you mean {close[0]}?" if close else f", the {called} are: {', '.join(known)}"
+def _nearest(name: str, names: Sequence[str], *, called: str = "fields") -> str:
+    close = get_close_matches(name, names, n=1)
+    return f", did you mean {close[0]}?" if close else f", the {called} are: {', '.join(names)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

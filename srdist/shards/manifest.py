@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from srdist.machine.errors import UserError
 from srdist.machine.mixing import mix64
 from srdist.machine.plainjson import parse_json
+from srdist.settings.section import problems
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left_out.jsonl"
@@ -119,11 +120,8 @@ def parse_manifest(data: bytes, *, source: str) -> Manifest:
         stated = fields.pop("manifest_id", None)
         manifest = Manifest.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{source}: {place}: {first['msg']} (found {_short(first['input'])}): {advice}"
-        ) from error
+        first = next(problems(error, Manifest))
+        raise UserError(f"{source}: {first}: {advice}") from error
     except ValueError as error:
         raise UserError(f"{source}: not a manifest: {error}: {advice}") from error
     if stated != manifest.manifest_id:

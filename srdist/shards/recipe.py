@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from srdist.images.folder import Walk
 from srdist.machine.errors import UserError
+from srdist.settings.section import problems
 from srdist.settings.yaml12 import read_yaml
 
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
@@ -90,12 +91,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
-            f" (found {str(problem['input'])[:60]!r})"
-            for problem in error.errors()
-        )
-        raise UserError(f"{path}: {problems}: the fields are {', '.join(Recipe.model_fields)}") from error
+        raise UserError(f"{path}: {'; '.join(problems(error, Recipe))}") from error
 
 
 def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Plan:

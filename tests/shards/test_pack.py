@@ -251,12 +251,12 @@ def test_two_images_with_one_key_are_an_error_that_names_both(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nshard_sample: 3\n", "shard_sample: Extra inputs are not permitted"),
-        ("name: x\nmin_side: big\n", "min_side: Input should be a valid integer"),
+        ("name: x\nshard_sample: 3\n", "shard_sample: no such field (found 3), did you mean shard_samples?"),
+        ("name: x\nmin_side: big\n", "min_side: found 'big', expected: a valid integer"),
         ("name: x\nfractions: {train: 0.5, val: 0.1}\n", "fractions sum to 0.6, expected 1"),
         ("name: x\nsplit: folders\nfractions: {train: 1}\n", "fractions has no effect with split: folders"),
         ("name: x\nsplit: file\n", "split: file and split_file go together"),
-        ("[1, 2]\n", "Input should be a valid dictionary"),
+        ("[1, 2]\n", "found [1, 2], expected: a valid dictionary"),
         ("name: [\n", "not YAML"),
     ],
 )
