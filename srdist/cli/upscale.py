@@ -14,6 +14,7 @@ from srdist.machine import stopping
 from srdist.machine.clock import clock
 from srdist.machine.device import configure_threads, pick_device
 from srdist.machine.errors import OwnError, UserError, system_error
+from srdist.machine.files import whole_file
 from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
 from srdist.machine.progressbar import ProgressBar
@@ -73,7 +74,12 @@ def run(
 def status(destination: Path) -> int:
     """Print how far the job in DST is; 0 where all is done, else 1."""
     job = read_job(destination)
-    plan = Plan(Inputs(job), cache=job.state / "plans", scratch=job.state)
+
+    def write(path: Path, data: bytes) -> None:
+        with whole_file(path, scratch=job.state) as temporary:
+            temporary.write_bytes(data)
+
+    plan = Plan(Inputs(job), cache=job.state / "plans", write=write)
     tally = Tally(plan, Receipts(job.state / "receipts"), job, run=0)
     tally.look()
     report, remaining = tally.report(seconds=0.0), tally.count(Tally.OPEN)

@@ -26,7 +26,7 @@ import time
 import uuid
 from pathlib import Path
 
-from srdist.machine.files import sync
+from srdist.machine.files import sync, whole_file
 from srdist.machine.liveness import LEASE_S, lives, whereabouts
 from srdist.machine.plainjson import parse_json
 
@@ -102,6 +102,15 @@ class Worker:
         with self._lock:
             self._log.write(lines)
 
+    def ask_for_logs(self) -> None:
+        """Have this machine see the logs of all processes when it looks next.
+
+        A client of a shared folder remembers a list of names for up to a minute, but not past a change of its own.
+        """
+        mark = self.folder / "receipts" / f".{self.name}"
+        mark.touch()
+        mark.unlink()
+
     def sync(self) -> None:
         """Return when what was recorded before is on the disk."""
         os.fsync(self._log.fileno())
@@ -126,6 +135,18 @@ class Worker:
             if not isinstance(error, FileNotFoundError) or time.monotonic() > until:
                 return False
             time.sleep(0.02)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a whole file by way of the scratch folder, again where others have removed that meanwhile."""
+        while True:
+            births = self.births
+            try:
+                with whole_file(path, scratch=self.scratch) as temporary:
+                    temporary.write_bytes(data)
+                return
+            except OSError as error:
+                if not self.was_buried(error, since=births):
+                    raise
 
     def claim(self, unit: str) -> bool:
         """Try to become the one process that works on `unit`; takes it over from a dead one."""
@@ -209,7 +230,10 @@ class Worker:
             number += 1
             break
         self.run, self.run_purpose = number, self._run_file(number).get("purpose", "")
-        (self.scratch / "run").write_text(str(number))
+        try:
+            (self.scratch / "run").write_text(str(number))
+        except FileNotFoundError:  # buried in its start-up
+            self.revive()
         try:
             self._run_began = (runs / str(number)).stat().st_mtime
         except FileNotFoundError:  # its processes have left just now, and a newcomer has begun the next
@@ -241,12 +265,13 @@ class Worker:
 
     def _now(self) -> float:
         """The file system's time: clocks of machines differ, and leases are compared by its stamps."""
-        try:
-            os.utime(self._alive)
-        except FileNotFoundError:
-            self.revive()
-        with self._alive.open("rb") as file:
-            return os.fstat(file.fileno()).st_mtime
+        while True:
+            try:
+                os.utime(self._alive)
+                with self._alive.open("rb") as file:
+                    return os.fstat(file.fileno()).st_mtime
+            except FileNotFoundError:  # buried, perhaps between the two
+                self.revive()
 
     def _beat(self) -> None:
         while not self._stop.wait(self.heartbeat_s):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from srdist.images.photo import WRITABLE, OutputFormat
 from srdist.machine.errors import UserError
-from srdist.machine.files import whole_file
 from srdist.machine.plainjson import parse_json
 from srdist.upscaling.outputs import refuse_overlap
 
@@ -79,11 +79,10 @@ class Job:
         return self.destination / STATE
 
 
-def write_job(job: Job, *, scratch: Path) -> None:
+def write_job(job: Job, *, write: Callable[[Path, bytes], None]) -> None:
     """Keep the job in its state folder."""
     known = {"source": str(job.source.resolve()), "format": job.output.format, "settings": job.settings}
-    with whole_file(job.state / "job.json", scratch=scratch) as temporary:
-        temporary.write_text(json.dumps(known) + "\n")
+    write(job.state / "job.json", json.dumps(known).encode() + b"\n")
 
 
 def read_job(destination: Path) -> Job:

@@ -96,13 +96,16 @@ class Tally:
         """Whether a receipt says that srdist has made this image's output, or was about to: whatever came after."""
         return bool(self._flags[item.index] & self._OURS) or hash(item.output) in self._other_outputs
 
-    def settled_here(self, item: Item) -> None:
-        """This process has recorded what became of an image.
+    def settled_here(self, item: Item, *, by: str) -> None:
+        """This process, `by` its name, has recorded what became of an image.
 
         Raises:
             WorkError: for the second time, because what it records does not come back.
         """
-        if self._flags[item.index] & self._MADE_HERE and self.state[item.index] == self.OPEN:
+        place = self._place[item.index]
+        # Another one may have had the last word, about an input that was changed meanwhile.
+        own = not place or self._receipts.writer(place) == by
+        if own and self._flags[item.index] & self._MADE_HERE and self.state[item.index] == self.OPEN:
             raise WorkError(f"{self._receipts.folder}: what was recorded of {item.path} cannot be read back")
         self._flags[item.index] |= self._MADE_HERE
 

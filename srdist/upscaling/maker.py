@@ -54,7 +54,7 @@ class Maker:
         for item in items:
             known = self.tally.receipt(item)
             if item.index in foreign:
-                self.tally.settled_here(item)
+                self.tally.settled_here(item, by=self.worker.name)
                 target = self.job.destination / item.output
                 reason = f"{target}: exists and was not made by srdist; --overwrite replaces it"
                 receipts.append(replace(self._receipt(item), status="failed", reason=reason))
@@ -81,7 +81,7 @@ class Maker:
         if known and known.input_sha256 == loaded.sha256:
             turn = self.tally.turn(item)
             self._record(replace(known, input_mtime_ns=item.mtime_ns, turn=turn))
-            self.tally.settled_here(item)
+            self.tally.settled_here(item, by=self.worker.name)
             return None
         return loaded
 
@@ -115,13 +115,13 @@ class Maker:
         done = self._receipt(item, input_sha256=loaded.sha256, pixels=loaded.pixel_count)
         seconds = round(time.monotonic() - began, 3)
         self._record(replace(done, status="done", output_bytes=size, seconds=seconds, notes=notes))
-        self.tally.settled_here(item)
+        self.tally.settled_here(item, by=self.worker.name)
         return True
 
     def fail(self, item: Item, reason: str) -> None:
         """Record that no output is made of this image."""
         self._record(replace(self._receipt(item), status="failed", reason=reason))
-        self.tally.settled_here(item)
+        self.tally.settled_here(item, by=self.worker.name)
 
     def _record(self, *receipts: Receipt) -> None:
         self.worker.record(b"".join(receipt.line() for receipt in receipts))
@@ -134,7 +134,12 @@ class Maker:
         # In threads: on a shared folder each look is a question to a server.
         with ThreadPoolExecutor(LOOKING_THREADS) as pool:
             there = pool.map(lambda item: (self.job.destination / item.output).exists(), others)
-            return {item.index for item, exists in zip(others, there, strict=True) if exists}
+            found = [item for item, exists in zip(others, there, strict=True) if exists]
+        if found:
+            # Made since the logs were read, by a process with another plan: some input was changed meanwhile.
+            self.worker.ask_for_logs()
+            self.tally.refresh()
+        return {item.index for item in found if not self.tally.is_ours(item)}
 
     def _may_be_good(self, known: Receipt, item: Item) -> bool:
         """Whether the output need not be made again if the input, of another date, has the same content."""

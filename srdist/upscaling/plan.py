@@ -19,7 +19,6 @@ import numpy as np
 
 from srdist.images.folder import Walk
 from srdist.images.photo import probe_size
-from srdist.machine.files import whole_file
 from srdist.upscaling.job import Job
 from srdist.upscaling.outputs import Outputs, leads_into, usual_output
 
@@ -147,18 +146,18 @@ class Plan:
         inputs: Inputs,
         *,
         cache: Path,
-        scratch: Path,
+        write: Callable[[Path, bytes], None],
         show: Callable[[int, int], None] = lambda _probed, _images: None,
     ) -> None:
         """Read the inputs' sizes from their headers, and cut them into units.
 
         Args:
             cache: folder where the sizes are kept, under the digest of the inputs: reading a million headers takes minutes.
-            scratch: folder for the temporary file of that.
+            write: writes a whole file there.
             show: called every so often with the images whose size is known, and all.
         """
         self.inputs = inputs
-        self.pixels = _cached_pixels(inputs, cache / f"{inputs.digest}.pixels", scratch=scratch, show=show)
+        self.pixels = _cached_pixels(inputs, cache / f"{inputs.digest}.pixels", write=write, show=show)
         """Width times height of each image."""
         self.units = tuple(cut_units(self.pixels))
         """Positions; together each once, in order."""
@@ -173,7 +172,7 @@ class Plan:
 
 
 def _cached_pixels(
-    inputs: Inputs, cache: Path, *, scratch: Path, show: Callable[[int, int], None]
+    inputs: Inputs, cache: Path, *, write: Callable[[Path, bytes], None], show: Callable[[int, int], None]
 ) -> array[int]:
     try:
         kept = np.fromfile(cache, "<i8")
@@ -192,8 +191,7 @@ def _cached_pixels(
             show(first, len(inputs))
             some = range(first, min(first + PROBED_AT_A_TIME, len(inputs)))
             pixels.extend(pool.map(count, [inputs.paths[i] for i in some]))
-    with whole_file(cache, scratch=scratch) as temporary:
-        temporary.write_bytes(np.asarray(pixels, "<i8").tobytes())
+    write(cache, np.asarray(pixels, "<i8").tobytes())
     for old in cache.parent.iterdir():
         if old.name != cache.name:
             old.unlink(missing_ok=True)

@@ -105,6 +105,10 @@ class Receipts:
         except FileNotFoundError:
             return []
 
+    def writer(self, place: int) -> str:
+        """Name of the process that wrote the receipt at a place."""
+        return self._logs[(place >> _OFFSET_BITS) - 1].removesuffix(".jsonl")
+
     def at(self, place: int) -> Receipt | None:
         """Read a receipt again, from where `refresh` found it; None where it has gone."""
         log, offset = self._logs[(place >> _OFFSET_BITS) - 1], place & ((1 << _OFFSET_BITS) - 1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from srdist import __version__
-from srdist.machine.files import whole_file
 from srdist.upscaling.job import Job
 
 
@@ -35,17 +34,20 @@ class UpscaleReport:
 
 
 def write_summary(
-    job: Job, report: UpscaleReport, failed: Iterable[tuple[str, str]], *, scratch: Path
+    job: Job,
+    report: UpscaleReport,
+    failed: Iterable[tuple[str, str]],
+    *,
+    write: Callable[[Path, bytes], None],
 ) -> None:
     """Write summary.json and failures.jsonl, whole files both; every process writes the same at its end.
 
     Args:
         failed: path and reason of each.
-        scratch: folder for the temporary files.
+        write: writes a whole file.
     """
-    failures = whole_file(job.destination / "failures.jsonl", scratch=scratch)
-    with failures as temporary, temporary.open("w") as file:
-        file.writelines(json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in failed)
+    failures = (json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in failed)
+    write(job.destination / "failures.jsonl", "".join(failures).encode())
     rate = report.computed / report.seconds if report.computed else 0.0
     summary = {
         "srdist_version": __version__,
@@ -63,5 +65,4 @@ def write_summary(
         "links_not_followed": list(report.links_not_followed),
         "skipped": dict(report.skipped),
     }
-    with whole_file(job.destination / "summary.json", scratch=scratch) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    write(job.destination / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")

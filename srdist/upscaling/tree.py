@@ -87,14 +87,13 @@ def upscale_tree(
     purpose = f"{job.settings} {inputs.folder.resolve()}"
     with Worker(job.state, purpose=purpose) as worker:
         _refuse_another_job(job, worker, purpose)
-        plan = Plan(inputs, cache=job.state / "plans", scratch=worker.scratch, show=watch.planning)
-        write_job(job, scratch=worker.scratch)
+        plan = Plan(inputs, cache=job.state / "plans", write=worker.write, show=watch.planning)
+        write_job(job, write=worker.write)
         tally = Tally(plan, Receipts(job.state / "receipts"), job, run=worker.run)
         maker = Maker(job, tally, worker)
         Pipeline(maker, Units(maker), enlarger=enlarger, threads=threads).run(watch.working, tell=watch.tell)
         report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))
-        worker.revive()
-        write_summary(job, report, tally.failures(), scratch=worker.scratch)
+        write_summary(job, report, tally.failures(), write=worker.write)
     return report
 
 

@@ -76,6 +76,7 @@ class Units:
         if unit in self._unsettled or not self._is_open(unit) or not self._worker.claim(self._name(unit)):
             return
         # Whoever held it before may have done some of it; and nothing is judged by receipts that were read before.
+        self._worker.ask_for_logs()
         self._tally.refresh()
         plan = self._tally.plan
         images = [plan.item(i) for i in plan.units[unit] if self._tally.state[i] == Tally.OPEN]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from srdist.machine import files
 from srdist.machine.claims import Worker
 from srdist.machine.liveness import lives, living, whereabouts
 
@@ -157,6 +158,37 @@ def test_whoever_was_buried_alive_is_there_again(tmp_path: Path) -> None:
         assert worker.was_buried(FileNotFoundError(), since=births)
         assert living(tmp_path) == [worker.name]
         assert worker.claim("u")
+
+
+def test_whoever_is_buried_while_it_looks_at_the_clock_or_writes_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Worker(tmp_path) as worker:
+        utime = os.utime
+        buried: list[Path] = []
+
+        def utime_and_bury(path: Path) -> None:
+            utime(path)
+            if not buried:
+                buried.append(path)
+                shutil.rmtree(worker.scratch)
+
+        monkeypatch.setattr(os, "utime", utime_and_bury)
+        assert worker.run_age_s() < 5
+        assert buried
+        sync = files.sync
+
+        def bury_and_sync(path: Path) -> None:
+            if len(buried) == 1:
+                buried.append(path)
+                shutil.rmtree(worker.scratch)
+            sync(path)
+
+        monkeypatch.setattr(files, "sync", bury_and_sync)
+        worker.write(tmp_path / "whole", b"whole")
+        assert (tmp_path / "whole").read_bytes() == b"whole"
+        assert len(buried) == 2
+        assert living(tmp_path) == [worker.name]
 
 
 def test_the_age_of_a_run_is_known_after_a_newcomer_has_begun_the_next(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from srdist.images.photo import OutputFormat, probe_size
+from srdist.machine.errors import WorkError
+from srdist.machine.files import write_bytes
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.outputs import unusual_outputs, usual_output
@@ -66,7 +68,7 @@ def test_a_plan_takes_some_bytes_an_image(tmp_path: Path) -> None:
     probe_size(source / "0" / "some_longer_name_000000.jpg")  # loads Pillow's readers
     tracemalloc.start()
     job = job_of(source, format="png")
-    plan = Plan(Inputs(job), cache=tmp_path / "plans", scratch=tmp_path)
+    plan = Plan(Inputs(job), cache=tmp_path / "plans", write=write_bytes)
     tally = Tally(plan, Receipts(tmp_path), job, run=0)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -86,12 +88,12 @@ def test_sizes_are_read_once_and_again_where_their_file_is_damaged(
 
     monkeypatch.setattr("srdist.upscaling.plan.probe_size", probe)
     cache = tmp_path / "plans"
-    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [10, 20]
-    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [10, 20]
+    assert sorted(Plan(inputs, cache=cache, write=write_bytes).pixels) == [10, 20]
+    assert sorted(Plan(inputs, cache=cache, write=write_bytes).pixels) == [10, 20]
     assert len(probed) == 2
     (kept,) = cache.iterdir()
     kept.write_bytes(kept.read_bytes()[:11])
-    assert sorted(Plan(inputs, cache=cache, scratch=tmp_path).pixels) == [30, 40]
+    assert sorted(Plan(inputs, cache=cache, write=write_bytes).pixels) == [30, 40]
 
 
 Log = Callable[..., None]
@@ -101,7 +103,7 @@ Log = Callable[..., None]
 def job(tmp_path: Path) -> tuple[Callable[[], Tally], Log]:
     """A job of two images whose receipts the test writes itself."""
     inputs = Inputs(job_of(touch(tmp_path / "src", "a.png", "b.png")))
-    plan = Plan(inputs, cache=tmp_path / "plans", scratch=tmp_path)
+    plan = Plan(inputs, cache=tmp_path / "plans", write=write_bytes)
     (tmp_path / "receipts").mkdir()
     touch(tmp_path / "dst", "a.png", "b.png")
 
@@ -183,3 +185,21 @@ def test_receipts_of_images_that_are_gone_and_outputs_that_are_gone_prove_nothin
     assert list(tally().state) == [Tally.DONE, Tally.OPEN]
     (tmp_path / "dst" / "a.png").unlink()
     assert list(tally().state) == [Tally.OPEN, Tally.OPEN]
+
+
+def test_the_last_word_of_another_process_on_a_changed_input_does_not_end_the_job(
+    job: tuple[Callable[[], Tally], Log],
+) -> None:
+    tally, log = job
+    now = tally()
+    item = now.plan.item(0)
+    now.settled_here(item, by="x")
+    log("w", "a.png", 2, status="done", input_mtime_ns=7)
+    log("x", "a.png", 1, status="done")
+    now.refresh()
+    assert now.state[0] == Tally.OPEN
+    now.settled_here(item, by="x")
+    log("x", "a.png", now.turn(item), status="begun")
+    now.refresh()
+    with pytest.raises(WorkError, match=r"recorded of a\.png cannot be read back"):
+        now.settled_here(item, by="x")
