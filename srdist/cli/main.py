@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from srdist import __version__
+from srdist.cli.degrade import degrade as degrade_command
 from srdist.cli.shards import pack, shards
 from srdist.images.kernels import Kernel
 from srdist.machine import stopping
-from srdist.machine.errors import told_in_one_line
+from srdist.machine.errors import UserError, told_in_one_line
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
-    from srdist.degradations.config import DegradationSection
+    from srdist.degradations.section import DegradationSection
     from srdist.images.photo import OutputFormat
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
 
 
-for command in (pack, shards, train_command):
+for command in (pack, shards, train_command, degrade_command):
     main.add_command(command)
 
 
@@ -92,6 +93,11 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
 @click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
 @click.option(
+    "--degrade",
+    type=click.Choice(["mild", "medium", "strong"]),
+    help="Make LR as files of the world are, in one of three ways that are equal for everybody.",
+)
+@click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
@@ -108,6 +114,7 @@ def evaluate(
     lr: Path | None,
     split: str | None,
     kernel: Any,
+    degrade: Any,
     scale: int | None,
     as_json: bool,
     markdown: bool,
@@ -123,6 +130,13 @@ def evaluate(
     from srdist.machine.files import write_named
     from srdist.quality import table as qualitytable
 
+    made_by = _of_kernel(kernel)
+    if degrade is not None:
+        from srdist.degradations.fixed import fixed
+
+        if made_by is not None:
+            raise UserError(f"--kernel {kernel} and --degrade {degrade} both make LR: leave one out")
+        made_by = fixed(degrade)
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
             qualitytable.Evaluation(
@@ -131,7 +145,7 @@ def evaluate(
                 lr=lr,
                 split=split,
                 scale=scale,
-                made_by=_of_kernel(kernel),
+                made_by=made_by,
             ),
             device=device,
             warn=_warn,

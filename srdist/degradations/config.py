@@ -5,40 +5,19 @@ Apart from the degradations because a config is read, and a wrong one refused, w
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from srdist.degradations.pipelineconfig import BSRGANConfig, SecondOrderConfig
+from srdist.degradations.section import DegradationSection
 from srdist.degradations.stageconfig import BlurConfig, JPEGConfig, NoiseConfig, ResizeConfig, StageSection
 from srdist.images.kernels import Kernel
-from srdist.settings.section import Section
 
 if TYPE_CHECKING:
     from srdist.degradations.degradation import Degradation
     from srdist.degradations.stage import Stage
-
-
-class DegradationSection(Section):
-    """What the section of every degradation has."""
-
-    kind: str
-    """Which degradation: what the other fields mean depends on it."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in weights files and messages."""
-        return self.kind
-
-    @property
-    def details(self) -> str:
-        """The section as JSON, where its name does not say all of it, else ""."""
-        return self.model_dump_json()
-
-    @abstractmethod
-    def build(self, *, scale: int) -> Degradation:
-        """The degradation that makes images smaller by `scale`."""
 
 
 class KernelConfig(DegradationSection):
@@ -157,7 +136,14 @@ def _chain(sections: Sequence[KernelConfig | StageSection], *, scale: int) -> De
 
 
 DegradationConfig = Annotated[
-    KernelConfig | BlurDegradation | NoiseDegradation | JPEGDegradation | ResizeDegradation | ChainConfig,
+    KernelConfig
+    | JPEGDegradation
+    | BlurDegradation
+    | NoiseDegradation
+    | ResizeDegradation
+    | ChainConfig
+    | SecondOrderConfig
+    | BSRGANConfig,
     Field(discriminator="kind"),
 ]
 DEGRADATION: TypeAdapter[DegradationConfig] = TypeAdapter(DegradationConfig)

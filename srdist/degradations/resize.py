@@ -22,6 +22,8 @@ class Resize:
     """Weights of smaller, larger, and of the size that `of` means."""
     ratio: tuple[float, float]
     """Of the sides: from the first to 1 where made smaller, from 1 to the second where made larger."""
+    uniform: Literal["ratio", "factor"]
+    """What is drawn uniformly where it is made smaller."""
     of: Literal["image", "lr"]
     """What the ratio is of: the image's own size, or LR's."""
     kernels: tuple[tuple[Kernel, float], ...]
@@ -30,7 +32,10 @@ class Resize:
     def __call__(self, image: Image, lr_size: tuple[int, int], draws: Draws, /) -> Made:
         way = draws.pick(0, self.ways)
         low, high = self.ratio
-        ratio = (draws.between(1, (low, 1.0)), draws.between(1, (1.0, high)), 1.0)[way]
+        smaller = (
+            draws.between(1, (low, 1.0)) if self.uniform == "ratio" else 1 / draws.between(1, (1.0, 1 / low))
+        )
+        ratio = (smaller, draws.between(1, (1.0, high)), 1.0)[way]
         height, width = image.shape[:2] if self.of == "image" else lr_size
         size = (max(1, int(height * ratio + 0.5)), max(1, int(width * ratio + 0.5)))
         kernel = self.kernels[draws.pick(2, [weight for _, weight in self.kernels])][0]

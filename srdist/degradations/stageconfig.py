@@ -238,6 +238,8 @@ class ResizeConfig(StageSection):
     """Weight of the very size that `of` means."""
     ratio: _Ratios = (0.15, 1.5)
     """Of the sides: smaller down to the first, larger up to the second."""
+    uniform: Literal["ratio", "factor"] = "ratio"
+    """What is uniform where it is made smaller: the ratio of the sides, or the factor that is its inverse."""
     of: Literal["image", "lr"] = "image"
     """What the ratio is of: the image's size at this stage, or LR's."""
     kernels: Kernels = Kernels()
@@ -253,7 +255,7 @@ class ResizeConfig(StageSection):
         from srdist.degradations.resize import Resize
 
         ways = (self.smaller, self.larger, self.same)
-        return Resize(ways, self.ratio, self.of, tuple(self.kernels.weights().items()))
+        return Resize(ways, self.ratio, self.uniform, self.of, tuple(self.kernels.weights().items()))
 
     @model_validator(mode="after")
     def _is_something(self) -> Self:

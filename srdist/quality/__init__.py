@@ -5,6 +5,7 @@ scores   scores over ranks, beside the plain resamplings
 lowres   how LR is made of HR, and whether it fits the weights
 testset  HR and LR pairs of folders and shards
 table    evaluate's table
+degraded what training would see of some images, to look at
 figure   one image by several methods, side by side
 grid     LR | bicubic | SR | HR of a run
 """

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srdist.degradations.config import DegradationSection
+from srdist.degradations.section import DegradationSection
 from srdist.images.decode import UnreadableImageError
 from srdist.images.kernels import Kernel
 from srdist.images.pixels import luma, to_pillow, to_u8

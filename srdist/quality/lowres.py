@@ -8,7 +8,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from srdist.degradations import config as degradations
-from srdist.degradations.config import DegradationConfig, DegradationSection, KernelConfig
+from srdist.degradations.config import DegradationConfig, KernelConfig
+from srdist.degradations.section import DegradationSection
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
 from srdist.networks.weightfile import WeightsInfo

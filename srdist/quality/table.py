@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from srdist.degradations.config import DegradationSection
+from srdist.degradations.section import DegradationSection
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.progressbar import ProgressBar
@@ -135,9 +135,8 @@ def _check_call(call: Evaluation) -> None:
     elif split is not None:
         raise UserError(f"--split {split}: {hr} is no packed set (it has no manifest.json)")
     if lr is not None and made_by is not None:
-        raise UserError(
-            f"--kernel {made_by.name} makes LR from HR, but --lr {lr} gives LR images: leave one out"
-        )
+        option = "--degrade" if made_by.details else f"--kernel {made_by.name}"
+        raise UserError(f"{option} makes LR from HR, but --lr {lr} gives LR images: leave one out")
 
 
 def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_serializer, model_validator
 
-from srdist.degradations.config import DegradationConfig, DegradationSection, KernelConfig
+from srdist.degradations.config import DegradationConfig, KernelConfig
+from srdist.degradations.section import DegradationSection
 from srdist.images.kernels import Kernel
 from srdist.machine.redaction import redacted
 from srdist.settings.section import Section

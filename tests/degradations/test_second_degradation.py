@@ -21,8 +21,9 @@ from benchmarks.runs import BRIEF, THIN
 from srdist.cli.main import main
 from srdist.config import Config, load, parse
 from srdist.degradations import config as degradations_config
-from srdist.degradations.config import DegradationSection, KernelConfig
+from srdist.degradations.config import KernelConfig
 from srdist.degradations.degradation import Degradation
+from srdist.degradations.section import DegradationSection
 from srdist.machine.errors import UserError
 from srdist.networks.weightfile import load_weights
 from srdist.quality.lowres import choose_degradation

@@ -13,7 +13,11 @@ from tests.stream.test_pairs import BATCH, assert_equal, global_batches
 from tests.training.runs import Here, assert_equal_states
 
 STAGES = [{"kind": kind} for kind in ("blur", "resize", "noise", "kernel", "jpeg")]
-KINDS: list[dict[str, Any]] = [{"kind": "chain", "stages": STAGES}, {"kind": "jpeg"}]
+KINDS: list[dict[str, Any]] = [
+    {"kind": "chain", "stages": STAGES},
+    {"kind": "second_order", "preset": "photo"},
+    {"kind": "bsrgan"},
+]
 
 
 @pytest.mark.parametrize("hr_patch", [16, None])
@@ -30,7 +34,7 @@ def test_batches_are_the_same_for_any_ranks_and_workers_and_from_any_position(
 
 
 def test_a_resumed_run_is_the_undisturbed_one(small_set: Path, tmp_path: Path) -> None:
-    own = ("data.degradation.kind=jpeg", "train.decay_steps=4", "train.validate_every=2")
+    own = ("data.degradation.kind=second_order", "train.decay_steps=4", "train.validate_every=2")
     Here(small_set, tmp_path / "whole", own).train("data.kernel=null", "train.steps=4")
     for steps in (2, 4):
         Here(small_set, tmp_path / "parts", own).train("data.kernel=null", f"train.steps={steps}")

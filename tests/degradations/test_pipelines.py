@@ -1,0 +1,112 @@
+"""The pipelines: what a preset fills, in which order the stages come, and that LR has its size whatever is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from srdist.cli.main import main
+from srdist.config import load
+from srdist.degradations.config import DEGRADATION, DegradationConfig
+from srdist.degradations.fixed import Strength, fixed
+from srdist.degradations.pipelineconfig import BSRGANConfig, SecondOrderConfig
+from tests.degradations.test_stages import digest
+from tests.stream.test_pinned import formula
+
+
+def test_a_preset_fills_what_is_not_given_and_a_config_reads_back_as_it_was() -> None:
+    web, photo = SecondOrderConfig(), SecondOrderConfig(preset="photo")
+    assert (web.jpeg2.quality, photo.jpeg2.quality) == ((40, 95), (30, 95))
+    data = load(None, ["data.degradation={kind: second_order, preset: photo, blur1: {sigma: [1, 2]}}"]).data
+    assert data.degradation == photo.model_copy(
+        update={"blur1": photo.blur1.model_copy(update={"sigma": (1.0, 2.0)})}
+    )
+    for section in (web, photo, BSRGANConfig()):
+        assert DEGRADATION.validate_json(section.details) == section
+        assert DEGRADATION.validate_python(section.model_dump(mode="json")) == section
+
+
+SECTIONS: list[DegradationConfig] = [SecondOrderConfig(), SecondOrderConfig(preset="photo"), BSRGANConfig()]
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=["web", "photo", "bsrgan"])
+@pytest.mark.parametrize(("scale", "size"), [(2, (48, 32)), (3, (9, 60)), (4, (4, 4))])
+def test_lr_has_its_size_whatever_is_drawn(
+    section: DegradationConfig, scale: int, size: tuple[int, int]
+) -> None:
+    hr = np.stack([formula(number, *size) for number in range(30)])
+    made = section.build(scale=scale)
+    lr = made(hr, np.arange(30, dtype=np.uint64))
+    assert lr.shape == (30, size[0] // scale, size[1] // scale, 3)
+    assert made.margin == 8 * scale
+    assert not np.array_equal(lr[0], made(hr[:1], np.array([77], np.uint64))[0])
+
+
+def test_the_last_jpeg_comes_before_or_after_the_last_resizing() -> None:
+    made = SecondOrderConfig(preset="photo").build(scale=2)
+    ends = [made.explained(formula(1, 32, 32), key)[1][-1].split()[0] for key in range(60)]
+    assert 15 < ends.count("JPEG") < 45
+
+
+def test_bsrgans_stages_come_in_any_order_and_resizing_never_after_lr_has_its_size() -> None:
+    made = BSRGANConfig().build(scale=2)
+    orders = set()
+    for key in range(60):
+        words = made.explained(formula(1, 32, 32), key)[1]
+        assert words[-1].startswith("JPEG")
+        kinds = [" ".join(word.split()[1:2]) if " to " in word else word.split()[0] for word in words]
+        sizes = [word.split(" to ")[1] for word in words if " to " in word]
+        assert sizes[-1] == "LR"
+        orders.add(tuple(kinds))
+    assert len(orders) > 20
+
+
+def test_their_bytes_never_change_but_for_jpegs() -> None:
+    hr = np.stack([formula(number, 48, 48) for number in range(40)])
+    found = []
+    for section in SECTIONS:
+        values = section.model_dump(mode="json")
+        for name in ("jpeg", "jpeg1", "jpeg2", "last_jpeg"):
+            if name in values:
+                values[name]["probability"] = 0.0
+        made = DEGRADATION.validate_python(values).build(scale=4)
+        found.append(digest(made(hr, np.arange(40, dtype=np.uint64))))
+    assert found == ["d6927213d51324e6", "abc4aac85676e972", "7a10a1165f564f5a"]
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [("mild", "534d2773f72d5a89"), ("medium", "5ea2e22db881dbe6"), ("strong", "56e855a5c43658c0")],
+)
+def test_what_everybody_is_scored_under_never_changes(strength: Strength, expected: str) -> None:
+    assert hashlib.sha256(fixed(strength).details.encode()).hexdigest()[:16] == expected
+
+
+def test_evaluate_degrade_scores_under_it(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
+    for name, photo in photos.items():
+        Image.fromarray(photo[100:220, 100:220]).save(tmp_path / f"{name}.png")
+
+    def evaluate(*options: str) -> Result:
+        return CliRunner().invoke(
+            main, ["evaluate", "--scale", "2", "--hr", str(tmp_path), "--json", *options]
+        )
+
+    plain, mild, strong = (
+        json.loads(evaluate(*options).stdout)
+        for options in ((), ("--degrade", "mild"), ("--degrade", "strong"))
+    )
+    scores = [found["methods"]["bicubic"]["psnr_y_db"] for found in (plain, mild, strong)]
+    assert scores[0] > scores[1] > scores[2] + 2
+    assert strong["protocol"]["degradation"]["preset"] == "photo"
+    assert json.loads(evaluate("--degrade", "mild").stdout) == mild
+    refused = evaluate("--degrade", "mild", "--kernel", "box")
+    assert refused.exit_code == 2
+    assert "--kernel box and --degrade mild both make LR: leave one out" in refused.stderr
+    refused = evaluate("--degrade", "mild", "--lr", str(tmp_path))
+    assert "--degrade makes LR from HR, but --lr" in refused.stderr
