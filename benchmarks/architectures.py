@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.architectures [--json FILE] [--only NAME ...]
 
 For each: is it made, and of its seed alone; does it learn on two ranks, and go on bit for bit after it was put away and
-taken up again, in fp32 and in bf16; is an image enlarged in tiles like the whole; does spandrel load what is saved of it as
+taken up again, in fp32 and in bf16; is an image upscaled in tiles like the whole; does spandrel load what is saved of it as
 the same network. Prints the table of docs/networks.md. Exit code 1 where anything fails.
 """
 
@@ -32,9 +32,9 @@ from srdist.config import Config
 from srdist.machine.errors import UserError
 from srdist.networks.architectures import architectures
 from srdist.networks.config import SpandrelConfig
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.readback import unlike
 from srdist.networks.spandrelnetwork import SpandrelNetwork
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.training.beginning import begin_network
 from srdist.training.draws import seed_draws
 from srdist.training.learner import Learner
@@ -132,7 +132,7 @@ def check_seed(name: str) -> None:
 
 
 def check_tiles(name: str) -> None:
-    """Any size comes out enlarged; an image in tiles is like the whole, though these networks may look at all of it."""
+    """Any size comes out upscaled; an image in tiles is like the whole, though these networks may look at all of it."""
     network = section(name).build(seed=5).eval()
     for height, width in ((1, 1), (5, 7), (33, 18)):
         with torch.inference_mode():
@@ -140,7 +140,7 @@ def check_tiles(name: str) -> None:
         assert shape == (2, 3, 2 * height, 2 * width), f"makes {tuple(shape)} of {height}x{width}"
     image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8).repeat(10, 0).repeat(10, 1)
     whole, tiled = (
-        Enlarger(network, device=torch.device("cpu"), tile=tile).enlarge(image).astype(int)
+        TiledNetwork(network, device=torch.device("cpu"), tile=tile).upscale(image).astype(int)
         for tile in (500, 48)
     )
     apart = float(np.abs(whole - tiled).mean())

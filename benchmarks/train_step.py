@@ -227,13 +227,13 @@ def _seed_step(
         layers += [network.get_submodule(f"conv{i}"), nn.ReLU()]
     model = nn.Sequential(*(layers if section.last_relu else layers[:-1])).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    enlarged = upscale_float(to_float(lr), scale=section.scale, kernel=section.pre_kernel).to(device)
+    upscaled = upscale_float(to_float(lr), scale=section.scale, kernel=section.pre_kernel).to(device)
     target = to_float(hr).to(device)
     last: list[Tensor] = []
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = F.mse_loss(model(enlarged), target)
+        loss = F.mse_loss(model(upscaled), target)
         torch.autograd.backward(loss)
         optimizer.step()
         last[:] = [loss.detach()]

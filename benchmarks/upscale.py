@@ -42,9 +42,9 @@ from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.machine.device import pick_device
 from srdist.machine.launcher import Launch
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
 from srdist.networks.srcnn import SRCNN
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.pipeline import CPU_LANES
@@ -260,7 +260,7 @@ def whole_path(source: Path, destination: Path, device: torch.device) -> float:
     began = time.perf_counter()
     job = Job.of(source, destination, output=Output(), weights_digest=model.digest())
     threads = max(2, len(os.sched_getaffinity(0)))
-    upscale_tree(job, Enlarger(watched, device=device), threads=threads)
+    upscale_tree(job, TiledNetwork(watched, device=device), threads=threads)
     lanes = min(torch.get_num_threads(), CPU_LANES) if device.type == "cpu" else 1
     return watched.seconds(device) / (time.perf_counter() - began) / lanes
 

@@ -184,7 +184,7 @@ def evaluate(
 def compare(
     image: Path, weights: str | None, out: Path, methods: str | None, kernel: Any, scale: int | None
 ) -> None:
-    """Draw IMAGE, made small, and enlarged again: original | low resolution | bicubic | super resolution, with a zoom.
+    """Draw IMAGE, made small, and upscaled again: original | low resolution | bicubic | super resolution, with a zoom.
 
     The last of --methods is the one that the zoom shows at its best.
     """
@@ -256,7 +256,7 @@ def upscale(
     quality: int,
     part: str | None,
 ) -> None:
-    """Enlarge the images of folder SRC, and all below it, into the same tree under DST.
+    """Upscale the images of folder SRC, and all below it, into the same tree under DST.
 
     SRC may be one image; then DST may be one too. Run it with `accelerate launch -m srdist upscale ...` on several
     GPUs or cores, or several times at once on one DST: each image is made once. The same command again makes what is

@@ -18,8 +18,8 @@ from srdist.machine.files import whole_file
 from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
 from srdist.machine.progressbar import ProgressBar
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.upscaling.job import Job, Output, read_job
 from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.plan import Inputs, Plan
@@ -49,17 +49,15 @@ def run(
     network = load_network(weights)
     output = Output(output_format, quality, overwrite)
     job = Job.of(source, destination, output=output, weights_digest=network.digest(), share=launch.share)
-    enlarger = Enlarger(network, device=pick_device(launch), tile=tile_side)
+    tiled = TiledNetwork(network, device=pick_device(launch), tile=tile_side)
     if job.into_one_file:
-        for note in upscale_file(job, enlarger):
+        for note in upscale_file(job, tiled):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
     main = launch.rank == 0
     with stopping.ending("the same command goes on"), ProgressBar("listing images", visible=main) as bar:
         try:
-            report = upscale_tree(
-                job, enlarger, threads=max(2, cores), watch=_Shown(bar), began=process_began()
-            )
+            report = upscale_tree(job, tiled, threads=max(2, cores), watch=_Shown(bar), began=process_began())
         except OSError as error:
             if error.errno is None:
                 raise

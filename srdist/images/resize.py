@@ -33,7 +33,7 @@ def resize_u8(
     if images_u8.shape[-2:] == (height, width):
         return images_u8
     if kernel in ("bicubic", "bilinear"):
-        # antialias=True also when enlarging: without it torch's bicubic uses a = -0.75, Pillow and MATLAB a = -0.5.
+        # antialias=True also when upscaling: without it torch's bicubic uses a = -0.75, Pillow and MATLAB a = -0.5.
         return F.interpolate(
             images_u8.contiguous(memory_format=torch.channels_last),
             size=(height, width),
@@ -45,7 +45,7 @@ def resize_u8(
 
 
 def upscale_float(lr: Float[Tensor, "n 3 h w"], *, scale: int, kernel: str) -> Float[Tensor, "n 3 H W"]:
-    """Enlarge float images on their device, without rounding: what the network does before its convolutions."""
+    """Upscale float images on their device, without rounding: what the network does before its convolutions."""
     size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
-    # antialias=True also when enlarging, for a = -0.5 (see resize_u8).
+    # antialias=True also when upscaling, for a = -0.5 (see resize_u8).
     return F.interpolate(lr, size=size, mode=kernel, antialias=True)

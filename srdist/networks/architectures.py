@@ -26,14 +26,14 @@ _SCALE_ARGUMENTS = ("upscale", "scale", "upscaling_factor", "up_scale", "upscale
 """The names that the classes have for the factor; RealCUGAN has a class for each factor instead."""
 
 _NOT_TRAINED = {
-    "AuraSR": "it draws noise while it enlarges, is a GAN's generator for x4 alone, and its code is CC BY-SA 4.0",
-    "FBCNN": "it removes JPEG artefacts, does not enlarge, and returns a quality estimate beside the image",
+    "AuraSR": "it draws noise while it upscales, is a GAN's generator for x4 alone, and its code is CC BY-SA 4.0",
+    "FBCNN": "it removes JPEG artefacts, does not upscale, and returns a quality estimate beside the image",
     "GFPGAN": "it restores aligned faces of 512 pixels around a pretrained StyleGAN2 and draws noise while it does",
     "IPT": "it takes patches of one size only, with values of 0 to 255, through a call API of its own",
-    "LaMa": "it fills masked regions: it takes a mask beside the image, and does not enlarge",
+    "LaMa": "it fills masked regions: it takes a mask beside the image, and does not upscale",
     "MMRealSR": "it takes estimates of the degradation beside the image and returns them",
     "RestoreFormer": "it restores aligned faces of 512 pixels by a codebook whose losses it returns beside the image",
-    "SAFMNBCIE": "it does not enlarge, whatever its upscaling_factor: it takes the image apart first",
+    "SAFMNBCIE": "it does not upscale, whatever its upscaling_factor: it takes the image apart first",
 }
 
 _RESTRICTED = {
@@ -69,8 +69,8 @@ class Architecture:
         """Why it is not trained here; None where it can be."""
         if reason := _NOT_TRAINED.get(self.name):
             return reason
-        enlarges = self.scale_argument is not None or 0 not in self.classes
-        return None if enlarges else "it restores images and does not enlarge them"
+        upscales = self.scale_argument is not None or 0 not in self.classes
+        return None if upscales else "it restores images and does not upscale them"
 
     def make(self, scale: int) -> type[nn.Module]:
         """The class for this factor.

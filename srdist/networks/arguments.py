@@ -21,7 +21,7 @@ _UNSHUFFLED = ("start_unshuffle", "shuffle_factor")
 
 
 def complete(architecture: Architecture, *, scale: int, given: Mapping[str, JsonValue]) -> dict[str, Any]:
-    """The arguments that make `architecture` enlarge RGB by `scale`: those given, the scale, the channels.
+    """The arguments that make `architecture` upscale RGB by `scale`: those given, the scale, the channels.
 
     Raises:
         UserError: an argument that the class does not have, of a wrong type, or missing; or no class for the scale.

@@ -31,7 +31,7 @@ class CompactNetwork(Network):
         self.body = nn.Sequential(*layers, nn.Conv2d(width, 3 * config.scale**2, 3, padding=1))
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         base = F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
         return F.pixel_shuffle(self.body(lr), self.scale) + base
 

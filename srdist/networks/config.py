@@ -107,7 +107,7 @@ class PlainConfig(NetworkSection):
     base: Literal["none", "nearest", "bicubic"] = "bicubic"
     """The enlargement that the network's output is added to."""
     channels: Literal["rgb", "luma"] = "rgb"
-    """luma: the network sees luma alone, and colours are enlarged by bicubic, as in the papers."""
+    """luma: the network sees luma alone, and colours are upscaled by bicubic, as in the papers."""
     collapse: Collapse | None = None
     """Over-parameterized training (SESR): each convolution as several, whose weights are multiplied together at each step; null = off."""
 
@@ -163,7 +163,7 @@ class FSRCNNConfig(NetworkSection):
     mappings: Annotated[int, Field(ge=0, le=1000)] = 4
     """3x3 convolutions on those (the paper's m)."""
     channels: Literal["rgb", "luma"] = "rgb"
-    """luma: the network sees luma alone, and colours are enlarged by bicubic, as in the paper."""
+    """luma: the network sees luma alone, and colours are upscaled by bicubic, as in the paper."""
 
     def build(self, *, seed: int | None) -> FSRCNN:
         """The network; initial weights as in the paper."""

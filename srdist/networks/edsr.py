@@ -44,7 +44,7 @@ class EDSR(Network):
         self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         mean = lr.new_tensor(_MEAN).view(1, 3, 1, 1)
         features = self.conv_first((lr - mean) * _RANGE)
         features = features + self.conv_after_body(self.body(features))

@@ -108,7 +108,7 @@ class _Foreign(Network):
         self.scale, self.halo = int(descriptor.scale), None
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge; what leaves [0, 1] is cut there, as spandrel has it."""
+        """Upscale; what leaves [0, 1] is cut there, as spandrel has it."""
         if self.channels == 3:
             sr: Tensor = self.call(lr)
             return sr

@@ -40,13 +40,13 @@ class FSRCNN(Network):
         )
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         if self.config.channels == "rgb":
             sr: Tensor = self.deconvolution(self.features(lr))
             return sr
         luma = self.deconvolution(self.features(luma_of(lr)))
-        enlarged = upscale_float(lr.float(), scale=self.scale, kernel="bicubic")
-        return with_more_luma(enlarged, luma - luma_of(enlarged))
+        upscaled = upscale_float(lr.float(), scale=self.scale, kernel="bicubic")
+        return with_more_luma(upscaled, luma - luma_of(upscaled))
 
     def initialize(self, seed: int) -> None:
         """Seeded, as in the paper: He normal, and normal of deviation 0.001 in the deconvolution; slopes of 0.25."""

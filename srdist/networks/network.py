@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """RGB in [0, 1], enlarged by `scale`; the output is near [0, 1] and not clamped."""
+    """RGB in [0, 1], upscaled by `scale`; the output is near [0, 1] and not clamped."""
 
     scale: int
     """Factor between LR and HR, in each direction."""
@@ -30,7 +30,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images."""
+        """Upscale LR images."""
 
     def initialize(self, seed: int) -> None:
         """Initial weights made of `seed` alone."""

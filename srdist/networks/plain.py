@@ -47,7 +47,7 @@ class PlainNetwork(Network):
                 self.add_module(f"act{i}", nn.PReLU(outputs))
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         config = self.config
         image = luma_of(lr) if config.channels == "luma" else lr
         features = first = self._activated(1, self.get_submodule("conv1")(image))
@@ -63,9 +63,9 @@ class PlainNetwork(Network):
                 return sr + self._bicubic(lr)
         if config.channels == "rgb":
             return sr
-        enlarged = self._bicubic(lr)
+        upscaled = self._bicubic(lr)
         # Bicubic of the luma is luma of the bicubic.
-        return with_more_luma(enlarged, sr if config.base == "bicubic" else sr - luma_of(enlarged))
+        return with_more_luma(upscaled, sr if config.base == "bicubic" else sr - luma_of(upscaled))
 
     def _bicubic(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         return upscale_float(lr.float(), scale=self.scale, kernel="bicubic")

@@ -34,7 +34,7 @@ def unlike(network: Network, tensors: dict[str, Tensor]) -> str | None:
     except Exception as error:  # whatever tensors of any kind make some forty readers raise
         return f"it cannot read them ({' '.join(str(error).split())[:200]})"
     if read.scale != network.scale:
-        return f"it takes them for {read.architecture.name} enlarging by {read.scale}"
+        return f"it takes them for {read.architecture.name} upscaling by {read.scale}"
     side = -(-max(24, network.smallest) // network.multiple) * network.multiple
     lr = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -41,7 +41,7 @@ class SPAN(Network):
         )
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         first = self.conv_1((lr - lr.new_tensor(_MEAN).view(1, 3, 1, 1)) * _RANGE)
         after_block, inner = [], first
         features = first

@@ -52,13 +52,13 @@ class SpandrelNetwork(Network):
         self.precisions = ("no", *(name for name, works in says.items() if works))
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         if self.training:
-            return self._enlarge(lr)
+            return self._upscale(lr)
         # Spandrel promises batches of one; SeemoRe, in use, looks at the first image's features for all.
-        return torch.cat([self._enlarge(image) for image in lr[:, None]])
+        return torch.cat([self._upscale(image) for image in lr[:, None]])
 
-    def _enlarge(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+    def _upscale(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         height, width = lr.shape[-2:]
         beside, below = self._sizes.get_padding(width, height)
         # RCAN writes into what it is given.
@@ -129,7 +129,7 @@ def _made(architecture: Architecture, scale: int, arguments: Mapping[str, Any]) 
     except Exception as error:  # as _make
         raise ValueError(f"spandrel could not read the files of it: {error}") from error
     if described.scale != scale:
-        raise ValueError(f"enlarges by {described.scale}")
+        raise ValueError(f"upscales by {described.scale}")
     if (described.input_channels, described.output_channels) != (3, 3):
         raise ValueError(
             f"takes {described.input_channels} channels and makes {described.output_channels}, expected RGB: 3 and 3"

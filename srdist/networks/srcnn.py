@@ -38,13 +38,13 @@ class SRCNN(Network):
             self.add_module(f"conv{i + 1}", convolution)
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """Enlarge LR images in [0, 1]; the output is near [0, 1] and not clamped."""
+        """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""
         config = self.config
         if config.upscale == "before":
-            base = self.enlarged(lr)
+            base = self.upscaled(lr)
             features = base
         else:
-            base = self.enlarged(lr) if config.residual else lr
+            base = self.upscaled(lr) if config.residual else lr
             features = lr
         for i in range(1, self.num_layers + 1):
             features = self.get_submodule(f"conv{i}")(features)
@@ -53,8 +53,8 @@ class SRCNN(Network):
         sr = features if config.upscale == "before" else F.pixel_shuffle(features, config.scale)
         return sr + base if config.residual else sr
 
-    def enlarged(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
-        """The input, enlarged by `pre_kernel` in float32: the network's starting point and its baseline."""
+    def upscaled(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
+        """The input, upscaled by `pre_kernel` in float32: the network's starting point and its baseline."""
         return upscale_float(lr.float(), scale=self.config.scale, kernel=self.config.pre_kernel)
 
     def initialize(self, seed: int) -> None:

@@ -86,7 +86,7 @@ def _seeds(shapes: Shapes, *, source: Path) -> SRCNNConfig:
 
 
 def _compact(shapes: Shapes) -> CompactConfig | None:
-    """Real-ESRGAN's: convolutions at the even places of `body`, slopes at the odd ones; RGB to RGB, enlarged."""
+    """Real-ESRGAN's: convolutions at the even places of `body`, slopes at the odd ones; RGB to RGB, upscaled."""
     layers = (len(shapes) + 1) // 3  # of each but the last: weight, bias, slopes
     first, last = shapes.get("body.0.weight", ()), shapes.get(f"body.{2 * layers - 2}.bias", ())
     if layers < 2 or len(first) != 4 or first[1] != 3 or len(last) != 1:

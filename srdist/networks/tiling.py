@@ -1,6 +1,6 @@
 """Images of any size through a network: cut into tiles with a halo, as many at a time as memory allows.
 
-In go pixels as stored (8 or 16 bit, grey or RGB, with alpha or without); out come the enlarged pixels of the same kind.
+In go pixels as stored (8 or 16 bit, grey or RGB, with alpha or without); out come the upscaled pixels of the same kind.
 Every tile is computed with the LR pixels around it that its values depend on, so that its edges cannot be seen:
 for our own networks the result is that of the whole image at once, up to the last bit of float32 arithmetic.
 """

@@ -1,7 +1,7 @@
 """What a network does to one image, to be seen: an image and methods in; a picture with zoomed insets and scores out.
 
 The image is the HR original; LR is made of it. The inset lies where the last method gains most over the others,
-and is enlarged by repeating pixels, so that the figure adds no smoothing of its own.
+and is upscaled by repeating pixels, so that the figure adds no smoothing of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from srdist.networks.tiling import NotFiniteError
 from srdist.networks.weightfile import load_weights
 from srdist.quality import metrics
 from srdist.quality.lowres import choose_degradation
-from srdist.quality.scores import BASELINES, Upscaler, baseline, common_scale, network
+from srdist.quality.scores import BASELINES, Method, baseline, common_scale, network_method
 from srdist.quality.testset import PairFile, read_pair
 
 PANEL = 380
@@ -51,7 +51,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Inset:
-    """The part of the image that is shown enlarged, in HR pixels."""
+    """The part of the image that is shown upscaled, in HR pixels."""
 
     left: int
     top: int
@@ -60,7 +60,7 @@ class Inset:
     zoom: int
 
     def cut(self, image: Image.Image) -> Image.Image:
-        """The part, enlarged by repeating pixels."""
+        """The part, upscaled by repeating pixels."""
         box = (self.left, self.top, self.left + self.width, self.top + self.height)
         return image.crop(box).resize(
             (self.width * self.zoom, self.height * self.zoom), Image.Resampling.NEAREST
@@ -101,7 +101,7 @@ def compare(
     loaded = {name: load_weights(name) for name in wanted if name not in known}
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_degradation(made_by, {name: info for name, (_, info) in loaded.items()}, warn=warn)
-    networks = {name: network(model, device=device) for name, (model, _) in loaded.items()}
+    networks = {name: network_method(model, device=device) for name, (model, _) in loaded.items()}
     try:
         file = PairFile(image.name, image, None)
         pair = read_pair(file, scale=scale, degradation=made_by.build(scale=scale))
@@ -134,7 +134,7 @@ def compare(
 def shoot(
     lr: UInt8[Tensor, "3 h w"],
     hr: UInt8[Tensor, "3 H W"],
-    methods: Mapping[str, Upscaler],
+    methods: Mapping[str, Method],
     *,
     scale: int,
 ) -> list[Shot]:

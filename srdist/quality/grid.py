@@ -25,7 +25,7 @@ Row = tuple[UInt8[Tensor, "3 h w"], UInt8[Tensor, "3 H W"], UInt8[Tensor, "3 H W
 
 
 def draw_grid(rows: list[Row], *, title: str) -> Image.Image:
-    """Draw the rows, each image enlarged by a whole number without smoothing, PSNR-Y under each.
+    """Draw the rows, each image upscaled by a whole number without smoothing, PSNR-Y under each.
 
     Where the cells lie is noted in the picture's `info`, for `save_grid`.
     """

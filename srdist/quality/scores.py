@@ -20,12 +20,12 @@ from srdist.images.kernels import Kernel
 from srdist.images.resize import resize_u8
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.tiling import NotFiniteError
 from srdist.quality import metrics
 
-Upscaler = Callable[[UInt8[Tensor, "n 3 h w"]], UInt8[Tensor, "n 3 H W"]]
+Method = Callable[[UInt8[Tensor, "n 3 h w"]], UInt8[Tensor, "n 3 H W"]]
 """LR to SR, on the CPU, as files would hold them; NotFiniteError where there is no result."""
 
 BATCH = 8
@@ -72,7 +72,7 @@ class Scores:
 
 
 def score_pairs(
-    methods: Mapping[str, Upscaler], pairs: Iterable[PairLike], *, scale: int, device: torch.device
+    methods: Mapping[str, Method], pairs: Iterable[PairLike], *, scale: int, device: torch.device
 ) -> dict[str, Scores]:
     """The mean scores of each method over all ranks' pairs, identical on every rank; a collective.
 
@@ -89,7 +89,7 @@ def score_pairs(
 
 
 def score_batch(
-    methods: Mapping[str, Upscaler], pair: PairLike, *, scale: int, device: torch.device
+    methods: Mapping[str, Method], pair: PairLike, *, scale: int, device: torch.device
 ) -> Iterator[dict[str, ImageScore]]:
     """The scores of each image of one batch, by method."""
     columns = [
@@ -100,7 +100,7 @@ def score_batch(
 
 
 def _score_method(
-    upscale: Upscaler,
+    upscale: Method,
     lr: UInt8[Tensor, "n 3 h w"],
     hr: UInt8[Tensor, "n 3 H W"],
     *,
@@ -147,8 +147,8 @@ def _mean_of(values: Iterable[float]) -> float:
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def baseline(kernel: Kernel, *, scale: int) -> Upscaler:
-    """Enlarge by a plain resampling as Pillow does, rounded to 8 bit as an image file would be."""
+def baseline(kernel: Kernel, *, scale: int) -> Method:
+    """Upscale by a plain resampling as Pillow does, rounded to 8 bit as an image file would be."""
 
     def upscale(lr: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 H W"]:
         height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
@@ -158,17 +158,17 @@ def baseline(kernel: Kernel, *, scale: int) -> Upscaler:
     return upscale
 
 
-def baselines(*, scale: int) -> dict[str, Upscaler]:
+def baselines(*, scale: int) -> dict[str, Method]:
     """The plain resamplings of the table, by name."""
     return {kernel: baseline(kernel, scale=scale) for kernel in BASELINES}
 
 
-def network(model: Network, *, device: torch.device) -> Upscaler:
+def network_method(model: Network, *, device: torch.device) -> Method:
     """A network (evaluation mode) as `srdist upscale` runs it: in tiles, as many at a time as memory allows."""
-    enlarger = Enlarger(model, device=device)
+    tiled = TiledNetwork(model, device=device)
 
     def upscale(lr: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 H W"]:
-        images = enlarger.enlarge_many([image.permute(1, 2, 0).numpy() for image in lr])
+        images = tiled.upscale_many([image.permute(1, 2, 0).numpy() for image in lr])
         return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
 
     return upscale

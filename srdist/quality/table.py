@@ -23,12 +23,12 @@ from srdist.quality.scores import (
     BATCH,
     EQUAL_DB,
     ImageScore,
+    Method,
     Scores,
-    Upscaler,
     baselines,
     common_scale,
     mean_scores,
-    network,
+    network_method,
     score_batch,
 )
 from srdist.quality.testset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
@@ -87,7 +87,7 @@ def evaluate(call: Evaluation, *, device: torch.device, warn: Say) -> QualityTab
 class _Job:
     """This rank's part of an evaluation."""
 
-    methods: Mapping[str, Upscaler]
+    methods: Mapping[str, Method]
     total: int
     pairs: Iterator[Item]
     scale: int
@@ -104,7 +104,7 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
         made_by = choose_degradation(made_by, known, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
-        methods["srdist"] = network(model, device=device)
+        methods["srdist"] = network_method(model, device=device)
     share = Share(ranks.rank(), ranks.world())
     degradation = made_by.build(scale=scale) if made_by is not None else None
     total: int
@@ -148,7 +148,7 @@ def _with_progress(pairs: Iterable[Item], *, total: int) -> Iterator[Item]:
 
 
 def tabulate(
-    methods: Mapping[str, Upscaler],
+    methods: Mapping[str, Method],
     pairs: Iterable[Item],
     *,
     scale: int,

@@ -62,7 +62,7 @@ def freeze_unreached(network: Network, *, images: int, side: int, precision: str
         side: of the LR patches, in pixels.
 
     Raises:
-        UserError: the network does not run on such patches, in this precision, or enlarges by another factor.
+        UserError: the network does not run on such patches, in this precision, or upscales by another factor.
     """
     lr = torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(0))
     if problem := _pass(network, lr, precision):

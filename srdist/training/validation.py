@@ -15,7 +15,7 @@ from srdist.machine import ranks, stopping
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
-from srdist.quality.scores import BATCH, Scores, Upscaler, baseline, network, score_pairs
+from srdist.quality.scores import BATCH, Method, Scores, baseline, network_method, score_pairs
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, eval_stream
 from srdist.stream.share import Share
@@ -39,7 +39,7 @@ class Validator:
         self.config, self.device, self.run = config, device, run
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
         self.network = config.model.for_use.build(seed=None).eval()
-        self._upscale = network(self.network, device=device)
+        self._upscale = network_method(self.network, device=device)
         self.bad: list[BadSample] = []
         """Damaged samples that this rank has left out of the last validation."""
         self._bicubic: Scores | None = None
@@ -52,7 +52,7 @@ class Validator:
         """
         self.network.load_state_dict(weights)
         bicubic = baseline("bicubic", scale=self.config.model.scale)
-        methods: dict[str, Upscaler] = {"srdist": self._upscale}
+        methods: dict[str, Method] = {"srdist": self._upscale}
         if self._bicubic is None:
             methods["bicubic"] = bicubic
         cut_short = _CutShort()

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from srdist.images.folder import open_regular, read_regular
 from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.images.rows import STREAMED, RawPhoto, RowReader, encode_raw, is_deep
-from srdist.networks.enlarger import Enlarger
-from srdist.upscaling.strips import enlarge_rows
+from srdist.networks.tilednetwork import TiledNetwork
+from srdist.upscaling.strips import upscale_rows
 
 STREAM_PIXELS = 1 << 25
 """Output pixels of an image from which it is read and written in strips."""
@@ -46,7 +46,7 @@ class Loaded:
 
 
 class Store(Protocol):
-    """Encodes one enlarged image into the file `target`; returns what was lost between input and output."""
+    """Encodes one upscaled image into the file `target`; returns what was lost between input and output."""
 
     def __call__(self, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:
         """Write in the format of `suffix` (a key of photo.WRITABLE); ValueError where it cannot hold the image."""
@@ -69,21 +69,21 @@ def load(path: Path, *, output_pixels: int) -> Loaded:
 
 
 def store_photo(photo: Photo, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:
-    """Encode enlarged pixels into the file `target`; what was lost on the whole way."""
+    """Encode upscaled pixels into the file `target`; what was lost on the whole way."""
     data, lost = encode_photo(photo, suffix=suffix, quality=quality)
     target.write_bytes(data)
     return photo.notes + lost
 
 
 def store_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> tuple[str, ...]:
-    """Encode enlarged rows into the file `target`, and remove their raw file."""
+    """Encode upscaled rows into the file `target`, and remove their raw file."""
     try:
         return photo.notes + encode_raw(photo, target, suffix=suffix, quality=quality)
     finally:
         photo.path.unlink(missing_ok=True)
 
 
-def stores(loaded: Sequence[Loaded], enlarger: Enlarger, raws: Iterator[Path]) -> list[Store]:
+def stores(loaded: Sequence[Loaded], tiled: TiledNetwork, raws: Iterator[Path]) -> list[Store]:
     """Run the network on one image read as rows, or on several ordinary ones of one shape; what will store each.
 
     Raises:
@@ -92,15 +92,15 @@ def stores(loaded: Sequence[Loaded], enlarger: Enlarger, raws: Iterator[Path]) -
     if isinstance(reader := loaded[0].pixels, RowReader):
         raw = next(raws)
         try:
-            return [functools.partial(store_raw, enlarge_rows(reader, enlarger, raw))]
+            return [functools.partial(store_raw, upscale_rows(reader, tiled, raw))]
         except BaseException:
             raw.unlink(missing_ok=True)
             raise
     photos = [one.pixels for one in loaded if isinstance(one.pixels, Photo)]
-    enlarged = enlarger.enlarge_many([photo.pixels for photo in photos])
+    upscaled = tiled.upscale_many([photo.pixels for photo in photos])
     return [
         functools.partial(store_photo, replace(photo, pixels=pixels))
-        for photo, pixels in zip(photos, enlarged, strict=True)
+        for photo, pixels in zip(photos, upscaled, strict=True)
     ]
 
 

@@ -23,7 +23,7 @@ import torch
 
 from srdist.images.decode import UnreadableImageError
 from srdist.machine.watchdog import Watchdog
-from srdist.networks.enlarger import Enlarger
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.tiling import NotFiniteError
 from srdist.upscaling.imagefile import Loaded, Store, kind, stores
 from srdist.upscaling.jobstate import LOOKING_THREADS, Tally
@@ -60,8 +60,8 @@ class _Task:
 class Pipeline:
     """This process's hands: `run` returns when nothing of the job is open, whoever did it."""
 
-    def __init__(self, maker: Maker, units: Units, *, enlarger: Enlarger, threads: int) -> None:
-        self.maker, self.units, self.enlarger, self.threads = maker, units, enlarger, threads
+    def __init__(self, maker: Maker, units: Units, *, tiled: TiledNetwork, threads: int) -> None:
+        self.maker, self.units, self.tiled, self.threads = maker, units, tiled, threads
         self.tally = maker.tally
         self._tasks: dict[int, _Task] = {}  # all that is on its way, by position in the plan
         self._loaded: deque[tuple[_Task, Loaded]] = deque()  # what waits for the network
@@ -74,10 +74,10 @@ class Pipeline:
         # One thread an image, where there are enough of them: an operation shared by all cores waits for the one that
         # is busy with a codec.
         self._cores = torch.get_num_threads()
-        self.lanes = min(self._cores, CPU_LANES) if enlarger.batch == 1 else 1
+        self.lanes = min(self._cores, CPU_LANES) if tiled.batch == 1 else 1
         # One more where images go one by one, so that no lane is idle while this thread is busy. Where they are batched,
         # what is read while the lane is busy makes the next batch.
-        self._submitted = self.lanes + (enlarger.batch == 1)
+        self._submitted = self.lanes + (tiled.batch == 1)
         self._unseen = self.tally.unseen()
         self._looking: dict[Future[list[int]], list[int]] = {}
         self._lookers = ThreadPoolExecutor(LOOKING_THREADS)
@@ -139,7 +139,7 @@ class Pipeline:
             if (following := self.units.next()) is None:
                 return
             item = following.image.item
-            pixels = item.pixels * self.enlarger.scale**2
+            pixels = item.pixels * self.tiled.scale**2
             task = _Task(following, pixels, self.maker.worker.births, time.monotonic())
             self._tasks[item.index] = task
             reading = self._readers.submit(self.maker.read, following.image, output_pixels=pixels)
@@ -147,7 +147,7 @@ class Pipeline:
 
     def _has_room(self) -> bool:
         # Not ahead of the writers either: where they are slower than the network, all would end up waiting for them.
-        ahead = 2 * self.threads + self.enlarger.batch
+        ahead = 2 * self.threads + self.tiled.batch
         writing = sum(task.stage == "is written" for task in self._tasks.values())
         reading = sum(task.stage in ("is read", "waits for the network") for task in self._tasks.values())
         held = sum(task.held for task in self._tasks.values())
@@ -172,14 +172,14 @@ class Pipeline:
 
     def _submit(self, group: list[tuple[_Task, Loaded]]) -> None:
         self._groups += 1
-        job = self._networks.submit(self._enlarge, [loaded for _, loaded in group], self._threads_each())
-        self._when_done(job, functools.partial(self._take_enlarged, group))
+        job = self._networks.submit(self._upscale, [loaded for _, loaded in group], self._threads_each())
+        self._when_done(job, functools.partial(self._take_upscaled, group))
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
         """The image that waits longest, and those that have its shape: they share a batch."""
         group: list[tuple[_Task, Loaded]] = []
         later: list[tuple[_Task, Loaded]] = []
-        while self._loaded and len(group) < self.enlarger.batch:
+        while self._loaded and len(group) < self.tiled.batch:
             one = self._loaded.popleft()
             fits = not group or kind(one[1]) == kind(group[0][1])
             (group if fits else later).append(one)
@@ -191,14 +191,14 @@ class Pipeline:
         before = sum(task.stage != "is written" for task in self._tasks.values())
         return max(1, self._cores // min(self.lanes, max(before, 1)))
 
-    def _enlarge(self, loaded: list[Loaded], threads: int) -> list[Store]:
+    def _upscale(self, loaded: list[Loaded], threads: int) -> list[Store]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # of this lane: OpenMP keeps the number by calling thread
         # A count is one operation of the interpreter: two lanes never get the same number.
         raw = self.maker.worker.scratch / f"{next(self._number)}.raw"
-        return stores(loaded, self.enlarger, iter([raw]))
+        return stores(loaded, self.tiled, iter([raw]))
 
-    def _take_enlarged(self, group: list[tuple[_Task, Loaded]], job: Future[list[Store]]) -> None:
+    def _take_upscaled(self, group: list[tuple[_Task, Loaded]], job: Future[list[Store]]) -> None:
         self._groups -= 1
         try:
             made = job.result()

@@ -17,7 +17,7 @@ from srdist.machine.claims import Worker
 from srdist.machine.errors import UserError
 from srdist.machine.files import named_file
 from srdist.machine.liveness import living
-from srdist.networks.enlarger import Enlarger
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.upscaling.imagefile import load, stores
 from srdist.upscaling.job import Job, write_job
 from srdist.upscaling.jobstate import Tally
@@ -43,7 +43,7 @@ class Watch:
         """Called, from any thread, where nothing moves for a minute: who waits for what."""
 
 
-def upscale_file(job: Job, enlarger: Enlarger) -> tuple[str, ...]:
+def upscale_file(job: Job, tiled: TiledNetwork) -> tuple[str, ...]:
     """Upscale one image file into one file, whose suffix says the format; returns what was lost on the way."""
     source, destination = job.source, job.destination
     if destination.exists() and destination.samefile(source):
@@ -55,8 +55,8 @@ def upscale_file(job: Job, enlarger: Enlarger) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix=".srdist-", dir=destination.parent) as scratch:
         raws = (Path(scratch) / f"{i}.raw" for i in itertools.count())
         try:
-            loaded = load(source, output_pixels=width * height * enlarger.scale**2)
-            (store,) = stores([loaded], enlarger, raws)
+            loaded = load(source, output_pixels=width * height * tiled.scale**2)
+            (store,) = stores([loaded], tiled, raws)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{source}: {error}") from error
         with named_file(destination) as temporary:
@@ -68,7 +68,7 @@ def upscale_file(job: Job, enlarger: Enlarger) -> tuple[str, ...]:
 
 
 def upscale_tree(
-    job: Job, enlarger: Enlarger, *, threads: int, watch: Watch | None = None, began: float | None = None
+    job: Job, tiled: TiledNetwork, *, threads: int, watch: Watch | None = None, began: float | None = None
 ) -> UpscaleReport:
     """Upscale all images of a folder (or one file) into a folder, together with whoever else does the same.
 
@@ -91,7 +91,7 @@ def upscale_tree(
         write_job(job, write=worker.write)
         tally = Tally(plan, Receipts(job.state / "receipts"), job, run=worker.run)
         maker = Maker(job, tally, worker)
-        Pipeline(maker, Units(maker), enlarger=enlarger, threads=threads).run(watch.working, tell=watch.tell)
+        Pipeline(maker, Units(maker), tiled=tiled, threads=threads).run(watch.working, tell=watch.tell)
         report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))
         write_summary(job, report, tally.failures(), write=worker.write)
     return report

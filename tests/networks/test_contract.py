@@ -21,9 +21,9 @@ from srdist.networks.config import (
     SPANConfig,
     SRCNNConfig,
 )
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
 from srdist.networks.onnxfile import export_onnx
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 from tests.networks.tiny import NETWORK, TinyConfig
 
@@ -109,8 +109,8 @@ def test_tiles_make_the_image_that_the_whole_makes(
 ) -> None:
     network = lively(section)
     image = photos["coffee"][100:171, 200:281]
-    whole = Enlarger(network, device=CPU, tile=1000).enlarge(image).astype(int)
-    tiled = Enlarger(network, device=CPU, tile=24).enlarge(image)
+    whole = TiledNetwork(network, device=CPU, tile=1000).upscale(image).astype(int)
+    tiled = TiledNetwork(network, device=CPU, tile=24).upscale(image)
     assert np.abs(whole - tiled).max() <= 1
     assert (whole != tiled).mean() < 1e-3
     assert whole.std() > 10

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from srdist.cli.main import main
 from srdist.machine.errors import UserError
 from srdist.networks.config import CompactConfig, SPANConfig, SRCNNConfig
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.foreign import load_network
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 
 installed = pytest.mark.skipif(
@@ -57,11 +57,11 @@ def test_a_compact_network_is_recognized_and_its_output_is_its_own(
     loaded = load_network(path)
     assert loaded.scale == 4
     image = photos["chelsea"][:50, :60]
-    job = Enlarger(loaded, device=torch.device("cpu"))
+    job = TiledNetwork(loaded, device=torch.device("cpu"))
     with torch.inference_mode():
         lr = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         wanted = network(lr)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
-    assert np.abs(job.enlarge(image) - wanted).max() <= 1
+    assert np.abs(job.upscale(image) - wanted).max() <= 1
 
 
 @installed
@@ -122,21 +122,21 @@ def test_tiles_of_a_deep_network_of_others_show_no_seam(
     assert (loaded.scale, loaded.halo) == (2, None)
     image = photos["coffee"][:160, :150]
 
-    def enlarge(tile: int) -> np.ndarray:
-        return Enlarger(loaded, device=torch.device("cpu"), tile=tile).enlarge(image)
+    def upscale(tile: int) -> np.ndarray:
+        return TiledNetwork(loaded, device=torch.device("cpu"), tile=tile).upscale(image)
 
-    assert np.abs(enlarge(48).astype(int) - enlarge(500)).max() <= 1
+    assert np.abs(upscale(48).astype(int) - upscale(500)).max() <= 1
 
 
 @installed
 def test_a_network_for_grey_sees_each_channel(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
     torch.save(compact(channels=1, scale=2).state_dict(), tmp_path / "grey.pth")
     loaded = load_network(tmp_path / "grey.pth")
-    job = Enlarger(loaded, device=torch.device("cpu"))
+    job = TiledNetwork(loaded, device=torch.device("cpu"))
     image = photos["chelsea"][:20, :30]
-    large = job.enlarge(image)
+    large = job.upscale(image)
     assert large.shape == (40, 60, 3)
-    assert np.abs(job.enlarge(image[..., 1:2])[..., 0].astype(int) - large[..., 1]).max() <= 1
+    assert np.abs(job.upscale(image[..., 1:2])[..., 0].astype(int) - large[..., 1]).max() <= 1
 
 
 @installed

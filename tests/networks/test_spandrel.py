@@ -58,10 +58,10 @@ def save(path: Path, network: SpandrelConfig, *, seed: int = 3) -> Path:
     return path
 
 
-def test_all_that_enlarges_is_trained_here_and_the_rest_says_why() -> None:
+def test_all_that_upscales_is_trained_here_and_the_rest_says_why() -> None:
     known = architectures()
     assert {name for name, found in known.items() if found.why_not is None} == TINY.keys()
-    assert known["NAFNet"].why_not == "it restores images and does not enlarge them"
+    assert known["NAFNet"].why_not == "it restores images and does not upscale them"
 
 
 @every
@@ -70,7 +70,7 @@ def test_the_seed_alone_decides_the_weights(name: str) -> None:
 
 
 @every
-def test_any_size_is_enlarged_and_tiles_fade_into_an_image_like_the_whole(name: str) -> None:
+def test_any_size_is_upscaled_and_tiles_fade_into_an_image_like_the_whole(name: str) -> None:
     check_tiles(name)
 
 
@@ -152,7 +152,7 @@ def test_arguments_that_change_no_pixel_make_no_finished_image_anew() -> None:
             "model.architecture: found 'xyz', the architectures are: ATD, CRAFT, Compact",
         ),
         ({"architecture": "NAFNet"}, "model.architecture: NAFNet is not trained here: it restores images"),
-        ({"architecture": "AuraSR"}, "AuraSR is not trained here: it draws noise while it enlarges"),
+        ({"architecture": "AuraSR"}, "AuraSR is not trained here: it draws noise while it upscales"),
         ({"architecture": "SRFormer"}, "for its licence (non-commercial), and not in spandrel"),
         (
             {"architecture": "SPAN", "arguments": {"feature_chanels": 8}},
@@ -200,7 +200,7 @@ def test_arguments_that_change_no_pixel_make_no_finished_image_anew() -> None:
             {"architecture": "HAT", "scale": 5, "arguments": TINY["HAT"]},
             "model.scale: found 5, HAT with these arguments has 2, 3, 4, 8",
         ),
-        # Which it makes a network of, that enlarges by 4.
+        # Which it makes a network of, that upscales by 4.
         (
             {"architecture": "ESRGAN", "scale": 5, "arguments": TINY["ESRGAN"]},
             "model.scale: found 5, ESRGAN with these arguments has 2, 4, 8",

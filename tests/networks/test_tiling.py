@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.enlarger import MIN_TILE, Enlarger
 from srdist.networks.network import Network
 from srdist.networks.srcnn import SRCNN
+from srdist.networks.tilednetwork import MIN_TILE, TiledNetwork
 from srdist.networks.tiling import Box, cut
 from srdist.networks.weightfile import load_weights
 from tests.networks.around import Around
@@ -29,8 +29,8 @@ def lively(config: SRCNNConfig) -> SRCNN:
     return network
 
 
-def enlarger(network: Network, tile: int | None = None) -> Enlarger:
-    return Enlarger(network, device=CPU, tile=tile)
+def in_tiles(network: Network, tile: int | None = None) -> TiledNetwork:
+    return TiledNetwork(network, device=CPU, tile=tile)
 
 
 def small(**changes: object) -> SRCNNConfig:
@@ -52,8 +52,8 @@ def small(**changes: object) -> SRCNNConfig:
 def test_tiled_equals_untiled(photos: dict[str, np.ndarray], config: SRCNNConfig, tile: int) -> None:
     network = lively(config)
     image = photos["coffee"][100:230, 200:301]
-    whole = enlarger(network, tile=1000).enlarge(image)
-    tiled = enlarger(network, tile=tile).enlarge(image)
+    whole = in_tiles(network, tile=1000).upscale(image)
+    tiled = in_tiles(network, tile=tile).upscale(image)
     difference = np.abs(whole.astype(int) - tiled)
     assert difference.max() <= 1
     if config.upscale == "before" and config.scale != 3:
@@ -61,16 +61,16 @@ def test_tiled_equals_untiled(photos: dict[str, np.ndarray], config: SRCNNConfig
         # convolutions on small LR tiles may take another path.
         assert difference.max() == 0
     interpolated = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-    assert np.abs(whole - network.enlarged(interpolated)[0].permute(1, 2, 0).numpy() * 255).mean() > 2
+    assert np.abs(whole - network.upscaled(interpolated)[0].permute(1, 2, 0).numpy() * 255).mean() > 2
 
 
 def test_a_halo_that_is_too_small_would_be_seen(photos: dict[str, np.ndarray]) -> None:
     network = lively(small(kernels=(9, 5, 5)))
     image = photos["coffee"][100:230, 200:301]
-    whole = enlarger(network, tile=1000).enlarge(image)
+    whole = in_tiles(network, tile=1000).upscale(image)
     assert network.halo is not None
     network.halo -= 3
-    cut_off = enlarger(network, tile=32).enlarge(image)
+    cut_off = in_tiles(network, tile=32).upscale(image)
     assert np.abs(whole.astype(int) - cut_off).max() > 1
 
 
@@ -87,15 +87,15 @@ def test_tiles_cover_the_image_once() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_images_of_any_shape_come_out_scaled(shape: tuple[int, int], channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, channels), dtype=np.uint8)
-    large = enlarger(lively(small())).enlarge(pixels)
+    large = in_tiles(lively(small())).upscale(pixels)
     assert large.shape == (shape[0] * 2, shape[1] * 2, channels)
 
 
 def test_grey_equals_the_grey_of_the_same_image_in_rgb(photos: dict[str, np.ndarray]) -> None:
     grey = photos["chelsea"][:60, :70, :1]
     network = small().build(seed=3).eval()
-    as_grey = enlarger(network).enlarge(grey)
-    r, g, b = np.moveaxis(enlarger(network).enlarge(np.repeat(grey, 3, axis=2)).astype(float), 2, 0)
+    as_grey = in_tiles(network).upscale(grey)
+    r, g, b = np.moveaxis(in_tiles(network).upscale(np.repeat(grey, 3, axis=2)).astype(float), 2, 0)
     assert np.abs(as_grey[..., 0] - (0.299 * r + 0.587 * g + 0.114 * b)).max() <= 1
 
 
@@ -103,9 +103,9 @@ def test_sixteen_bits_are_kept(photos: dict[str, np.ndarray]) -> None:
     image = photos["chelsea"][:60, :70]
     wide = image.astype(np.uint16) * 257
     network = lively(small())
-    large = enlarger(network).enlarge(wide)
+    large = in_tiles(network).upscale(wide)
     assert large.dtype == np.uint16
-    assert np.abs(np.rint(large / 257) - enlarger(network).enlarge(image)).max() <= 1
+    assert np.abs(np.rint(large / 257) - in_tiles(network).upscale(image)).max() <= 1
     assert len(np.unique(large)) > 300
 
 
@@ -126,12 +126,12 @@ def test_transparent_edges_get_no_fringe_of_the_hidden_colour() -> None:
     network.load_state_dict(
         network.state_dict() | {"conv3.weight": torch.zeros(3, 8, 3, 3)}
     )  # the bicubic alone, whose edges are known
-    dark = enlarger(network).enlarge(disc(colour, hidden=(0, 0, 0)))
-    bright = enlarger(network).enlarge(disc(colour, hidden=(255, 255, 255)))
+    dark = in_tiles(network).upscale(disc(colour, hidden=(0, 0, 0)))
+    bright = in_tiles(network).upscale(disc(colour, hidden=(255, 255, 255)))
     assert np.array_equal(dark, bright)
     seen = dark[..., 3] >= 32
     assert np.abs(dark[seen][:, :3].astype(int) - colour).max() <= 2
-    straight = enlarger(network).enlarge(disc(colour, hidden=(0, 0, 0))[..., :3])
+    straight = in_tiles(network).upscale(disc(colour, hidden=(0, 0, 0))[..., :3])
     assert np.abs(straight[seen].astype(int) - colour).max() > 40
 
 
@@ -139,8 +139,8 @@ def test_transparent_edges_get_no_fringe_of_the_hidden_colour() -> None:
 def test_a_trained_network_leaves_no_fringe_either(shared_data: Path) -> None:
     network, _ = load_weights(shared_data / "seed" / "weights_1em3.pth")
     colour = (200, 120, 40)
-    job = Enlarger(network, device=CPU)
-    large = job.enlarge(disc(colour, hidden=(0, 0, 0)))
+    job = TiledNetwork(network, device=CPU)
+    large = job.upscale(disc(colour, hidden=(0, 0, 0)))
     edge = (large[..., 3] >= 32) & (large[..., 3] < 255)
     # What is seen on white: the error in colour times the share that shows. It has no bias to dark.
     error = (large[edge][:, :3].astype(float) - colour) * large[edge][:, 3:] / 255
@@ -151,7 +151,7 @@ def test_a_trained_network_leaves_no_fringe_either(shared_data: Path) -> None:
 def test_what_is_opaque_or_transparent_all_around_stays_so(photos: dict[str, np.ndarray]) -> None:
     network = lively(small())
     pixels = np.dstack([photos["chelsea"][:64, :64], disc((0, 0, 0), (0, 0, 0))[..., 3]])
-    alpha = enlarger(network).enlarge(pixels)[..., 3]
+    alpha = in_tiles(network).upscale(pixels)[..., 3]
     assert (alpha[48:80, 48:80] == 255).all()
     assert (alpha[:10] == 0).all()
 
@@ -159,8 +159,8 @@ def test_what_is_opaque_or_transparent_all_around_stays_so(photos: dict[str, np.
 def test_an_opaque_image_gets_the_colours_that_it_has_without_alpha(photos: dict[str, np.ndarray]) -> None:
     image = photos["chelsea"][:50, :60]
     network = lively(small())
-    opaque = enlarger(network).enlarge(np.dstack([image, np.full((50, 60), 255, np.uint8)]))
-    assert np.array_equal(opaque[..., :3], enlarger(network).enlarge(image))
+    opaque = in_tiles(network).upscale(np.dstack([image, np.full((50, 60), 255, np.uint8)]))
+    assert np.array_equal(opaque[..., :3], in_tiles(network).upscale(image))
     assert (opaque[..., 3] == 255).all()
 
 
@@ -187,24 +187,24 @@ def test_when_memory_runs_out_batch_then_tile_are_halved_and_the_tile_is_compute
 ) -> None:
     network = lively(small())
     images = [photos["coffee"][i * 20 : i * 20 + 100, :90] for i in range(5)]
-    wanted = [enlarger(network).enlarge(image) for image in images]
+    wanted = [in_tiles(network).upscale(image) for image in images]
     cramped = Cramped(network, 70 * 70, error)
-    job = Enlarger(cramped, device=CPU, tile=200)
+    job = TiledNetwork(cramped, device=CPU, tile=200)
     job.batch = 4
-    for large, right in zip(job.enlarge_many(images), wanted, strict=True):
+    for large, right in zip(job.upscale_many(images), wanted, strict=True):
         assert np.array_equal(large, right)
     assert [shape[0] for shape in cramped.tried[:3]] == [4, 2, 1]
     assert job.batch == 1
     assert job.tile == 50
     tried = len(cramped.tried)
-    job.enlarge(images[0])
+    job.upscale(images[0])
     assert all(shape[2] <= 58 for shape in cramped.tried[tried:])  # what did not fit is not tried again
 
 
 def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error() -> None:
     cramped = Cramped(lively(small()), 100, torch.OutOfMemoryError)
     with pytest.raises(torch.OutOfMemoryError):
-        Enlarger(cramped, device=CPU).enlarge(np.zeros((200, 200, 3), np.uint8))
+        TiledNetwork(cramped, device=CPU).upscale(np.zeros((200, 200, 3), np.uint8))
     assert min(shape[2] for shape in cramped.tried) <= 2 * MIN_TILE + 8
 
 
@@ -214,7 +214,7 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed() -> None:
             raise RuntimeError(f"size mismatch: {tuple(lr.shape)}")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        enlarger(Broken(lively(small()))).enlarge(np.zeros((8, 8, 3), np.uint8))
+        in_tiles(Broken(lively(small()))).upscale(np.zeros((8, 8, 3), np.uint8))
 
 
 class Restless(Around):
@@ -230,17 +230,17 @@ class Restless(Around):
 
 def test_where_no_halo_suffices_tiles_fade_into_each_other() -> None:
     ramp = np.repeat(np.linspace(60, 200, 128, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(3, axis=2)
-    seams, faded = (enlarger(Restless(halo), tile=32).enlarge(ramp) for halo in (8, None))
+    seams, faded = (in_tiles(Restless(halo), tile=32).upscale(ramp) for halo in (8, None))
     steps, smooth = (np.abs(np.diff(image.astype(int), axis=1)).max() for image in (seams, faded))
     assert steps > 6
     assert smooth <= 3
-    whole = enlarger(Restless(None), tile=128).enlarge(ramp)
+    whole = in_tiles(Restless(None), tile=128).upscale(ramp)
     assert np.abs(np.diff(whole.astype(int), axis=1)).max() <= 2
 
 
 def test_tiles_that_agree_are_not_changed_by_fading(photos: dict[str, np.ndarray]) -> None:
     network = lively(small())
     image = photos["coffee"][100:230, 200:301]
-    whole = enlarger(network, tile=1000).enlarge(image)
+    whole = in_tiles(network, tile=1000).upscale(image)
     network.halo = None
-    assert np.array_equal(enlarger(network, tile=40).enlarge(image), whole)
+    assert np.array_equal(in_tiles(network, tile=40).upscale(image), whole)

@@ -14,7 +14,7 @@ from srdist.images.resize import resize_u8
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.quality.figure import choose_inset, contact_sheet, figure, shoot
-from srdist.quality.scores import Upscaler, baseline
+from srdist.quality.scores import Method, baseline
 from tests.conftest import Run
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def knows_one_spot(hr: torch.Tensor, *, top: int, left: int, side: int) -> Upscaler:
+def knows_one_spot(hr: torch.Tensor, *, top: int, left: int, side: int) -> Method:
     """A method that is right in one square of `hr`, and bicubic elsewhere."""
 
     def upscale(lr: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_the_inset_lies_where_the_last_method_gains_most(photos: dict[str, np.nd
     inset = choose_inset(shots, width=40, height=40, zoom=6)
     assert (inset.left, inset.top) == (200, 90)
     picture = figure(shots, footer="test")
-    # The inset is nearest-enlarged: blocks of the zoom's size are of one colour, the original's.
+    # The inset is nearest-upscaled: blocks of the zoom's size are of one colour, the original's.
     block = np.array(inset.cut(Image.fromarray(photos["astronaut"])))[:6, :6].reshape(-1, 3)
     assert (block == photos["astronaut"][90, 200]).all()
     assert (np.array(picture).reshape(-1, 3) == photos["astronaut"][90, 200]).all(axis=1).sum() >= 36

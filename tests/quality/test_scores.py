@@ -25,7 +25,7 @@ from srdist.machine import ranks
 from srdist.machine.errors import WorkError
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import WeightsInfo, save_weights
-from srdist.quality.scores import BASELINES, baseline, baselines, network, score_pairs
+from srdist.quality.scores import BASELINES, baseline, baselines, network_method, score_pairs
 from srdist.shards.reader import ShardIndex
 from tests.conftest import Run
 
@@ -220,7 +220,7 @@ def test_a_network_that_gives_nan_has_no_score(photos: dict[str, np.ndarray]) ->
     broken = SRCNNConfig(kernels=(3, 3), widths=(8,)).build(seed=0).eval()
     broken.get_parameter("conv2.weight").data.fill_(1e38)
     with pytest.raises(WorkError, match="srdist: the output for 16 of 16 images is not finite"):
-        score_pairs({"srdist": network(broken, device=CPU)}, pairs_of(photos), scale=2, device=CPU)
+        score_pairs({"srdist": network_method(broken, device=CPU)}, pairs_of(photos), scale=2, device=CPU)
 
 
 def test_an_image_whose_pixels_are_not_finite_fails_by_name_and_the_others_are_scored(

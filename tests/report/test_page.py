@@ -232,8 +232,8 @@ def test_a_sample_grid_can_be_cut_into_the_images_that_it_was_drawn_of(
     found = cut_grid(tmp_path / "grid.png")
     assert len(found) == 2
     for cut, (lr, bicubic, sr, hr) in zip(found, rows, strict=True):
-        enlarged = resize_u8(lr.unsqueeze(0), height=hr.shape[1], width=hr.shape[2], kernel="nearest")[0]
-        for image, drawn in zip(cut, (enlarged, bicubic, sr, hr), strict=True):
+        upscaled = resize_u8(lr.unsqueeze(0), height=hr.shape[1], width=hr.shape[2], kernel="nearest")[0]
+        for image, drawn in zip(cut, (upscaled, bicubic, sr, hr), strict=True):
             assert np.array_equal(np.array(image), np.array(to_pillow(drawn)))
 
 

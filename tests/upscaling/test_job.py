@@ -29,11 +29,10 @@ from srdist.machine import watchdog
 from srdist.machine.claims import Worker
 from srdist.machine.files import whole_file
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.enlarger import Enlarger
 from srdist.networks.network import Network
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
-from srdist.upscaling import imagefile as enlargement
-from srdist.upscaling import maker, pipeline
+from srdist.upscaling import imagefile, maker, pipeline
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.plan import Inputs
 from srdist.upscaling.tree import Watch, upscale_tree
@@ -74,14 +73,14 @@ def tree(tmp_path: Path, photos: dict[str, np.ndarray]) -> Path:
 def go(source: Path, destination: Path, weights: Path, **changes: Any) -> Any:
     """The job in this process, one thread."""
     network, _ = load_weights(weights)
-    enlarger = changes.pop("enlarger", None) or Enlarger(network, device=torch.device("cpu"))
+    tiled = changes.pop("tiled", None) or TiledNetwork(network, device=torch.device("cpu"))
     of_job: dict[str, Any] = {"output": Output(), "weights_digest": network.digest()}
     of_job |= {name: changes.pop(name) for name in ("output", "weights_digest", "share") if name in changes}
     job = Job.of(source, destination, **of_job)
     watch = Watch()
     for name in [name for name in ("working", "tell") if name in changes]:
         setattr(watch, name, changes.pop(name))
-    return upscale_tree(job, enlarger, watch=watch, **({"threads": 2} | changes))
+    return upscale_tree(job, tiled, watch=watch, **({"threads": 2} | changes))
 
 
 def outputs(destination: Path) -> dict[str, bytes]:
@@ -146,9 +145,9 @@ def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
         Image.fromarray(photos["coffee"][k : k + side, k : k + side]).save(source / f"{k:02d}.png")
     network, _ = load_weights(weights)
     counting = Counting(network)
-    batching = Enlarger(counting, device=torch.device("cpu"))
+    batching = TiledNetwork(counting, device=torch.device("cpu"))
     batching.batch = 16  # as on a GPU
-    go(source, tmp_path / "batched", weights, enlarger=batching)
+    go(source, tmp_path / "batched", weights, tiled=batching)
     go(source, tmp_path / "single", weights)
     assert sum(shape[0] for shape in counting.shapes) == 16
     assert len(counting.shapes) <= 8
@@ -171,9 +170,9 @@ def test_only_the_image_of_which_the_network_makes_nan_fails(
     source.mkdir()
     for k in range(6):
         Image.new("RGB", (8, 8), "white" if k == 3 else "navy").save(source / f"{k}.png")
-    enlarger = Enlarger(BlindToWhite(load_weights(weights)[0]), device=torch.device("cpu"))
-    enlarger.batch = batch
-    report = go(source, dst, weights, enlarger=enlarger)
+    tiled = TiledNetwork(BlindToWhite(load_weights(weights)[0]), device=torch.device("cpu"))
+    tiled.batch = batch
+    report = go(source, dst, weights, tiled=tiled)
     assert (report.done, report.failed) == (5, 1)
     assert [line[:16] for line in (dst / "failures.jsonl").read_text().splitlines()] == ['{"path": "3.png"']
 
@@ -187,9 +186,9 @@ def test_a_slow_disk_holds_up_the_reading_of_further_images(
         Image.fromarray(photos["coffee"][k : k + 16, :16]).save(source / f"{k:02d}.png")
     read, written, ahead = [0], [0], [0]
 
-    def load_and_count(path: Path, *, output_pixels: int) -> enlargement.Loaded:
+    def load_and_count(path: Path, *, output_pixels: int) -> imagefile.Loaded:
         read[0] += 1
-        return enlargement.load(path, output_pixels=output_pixels)
+        return imagefile.load(path, output_pixels=output_pixels)
 
     def write_slowly(path: Path, **options: Any) -> Any:
         ahead[0] = max(ahead[0], read[0] - written[0])
@@ -252,9 +251,9 @@ def test_where_nothing_moves_it_is_said_who_waits_for_what(
     Image.new("RGB", (8, 8)).save(source / "slow.png")
     said: list[str] = []
 
-    def load_slowly(path: Path, *, output_pixels: int) -> enlargement.Loaded:
+    def load_slowly(path: Path, *, output_pixels: int) -> imagefile.Loaded:
         time.sleep(0.4)
-        return enlargement.load(path, output_pixels=output_pixels)
+        return imagefile.load(path, output_pixels=output_pixels)
 
     monkeypatch.setattr(maker, "load", load_slowly)
     monkeypatch.setattr(watchdog, "PATIENCE_S", 0.1)

@@ -20,22 +20,22 @@ from srdist.images.decode import UnreadableImageError
 from srdist.images.photo import WRITABLE
 from srdist.images.rows import RawPhoto, RowReader, encode_raw, is_deep
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.enlarger import Enlarger
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, save_weights
-from srdist.upscaling import imagefile as enlargement
+from srdist.upscaling import imagefile
 from srdist.upscaling.job import Output
-from srdist.upscaling.strips import enlarge_rows
+from srdist.upscaling.strips import upscale_rows
 from tests.upscaling.test_job import go, outputs
 
 SMALL = SRCNNConfig(widths=(12, 8))
 
 
-def enlarger(tile: int | None = None, *, strength: float = 30) -> Enlarger:
+def tiled(tile: int | None = None, *, strength: float = 30) -> TiledNetwork:
     network = SMALL.build(seed=0).eval()
     network.load_state_dict(
         network.state_dict() | {"conv3.weight": strength * network.state_dict()["conv3.weight"]}
     )
-    return Enlarger(network, device=torch.device("cpu"), tile=tile)
+    return TiledNetwork(network, device=torch.device("cpu"), tile=tile)
 
 
 def write_deep(path: Path, pixels: np.ndarray) -> None:
@@ -167,10 +167,10 @@ def test_an_image_in_strips_equals_the_image_at_once(
 ) -> None:
     image = photos["astronaut"][:173, :90]
     Image.fromarray(image).save(tmp_path / f"in{suffix}")
-    raw = enlarge_rows(RowReader(tmp_path / f"in{suffix}"), enlarger(tile), tmp_path / "raw")
+    raw = upscale_rows(RowReader(tmp_path / f"in{suffix}"), tiled(tile), tmp_path / "raw")
     encode_raw(raw, tmp_path / f"out{suffix}", suffix=suffix, quality=95)
     difference = np.abs(
-        np.asarray(Image.open(tmp_path / f"out{suffix}")).astype(int) - enlarger().enlarge(image)
+        np.asarray(Image.open(tmp_path / f"out{suffix}")).astype(int) - tiled().upscale(image)
     )
     assert difference.max() <= 1
     assert np.count_nonzero(difference) <= 5
@@ -179,11 +179,11 @@ def test_an_image_in_strips_equals_the_image_at_once(
 def test_strips_fade_into_each_other_where_tiles_do(tmp_path: Path, photos: dict[str, np.ndarray]) -> None:
     image = photos["astronaut"][:173, :90]
     Image.fromarray(image).save(tmp_path / "in.png")
-    job = enlarger(40)
+    job = tiled(40)
     job.blend = 8
-    raw = enlarge_rows(RowReader(tmp_path / "in.png"), job, tmp_path / "raw")
+    raw = upscale_rows(RowReader(tmp_path / "in.png"), job, tmp_path / "raw")
     strips = np.fromfile(raw.path, np.uint8).reshape(346, 180, 3)
-    assert np.abs(strips.astype(int) - enlarger().enlarge(image)).max() <= 1
+    assert np.abs(strips.astype(int) - tiled().upscale(image)).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -196,7 +196,7 @@ def test_strips_keep_what_belongs_to_a_photo(
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.fromarray(photos["chelsea"][:60, :90])
     image.save(tmp_path / f"in{suffix}", exif=exif, icc_profile=icc)
-    raw = enlarge_rows(RowReader(tmp_path / f"in{suffix}"), enlarger(strength=1), tmp_path / "raw")
+    raw = upscale_rows(RowReader(tmp_path / f"in{suffix}"), tiled(strength=1), tmp_path / "raw")
     encode_raw(raw, tmp_path / f"out{suffix}", suffix=suffix, quality=95)
     out = Image.open(tmp_path / f"out{suffix}")
     upright = ImageOps.exif_transpose(Image.open(tmp_path / f"in{suffix}"))
@@ -217,7 +217,7 @@ def test_large_images_take_the_same_kinds_as_small_ones(
     suffix = ".jpg" if kind == "CMYK" else ".png"
     Image.fromarray(photos["rocket"][:80, :70]).convert(kind).save(source / f"x{suffix}", quality=95)
     go(source, tmp_path / "small", weights)
-    monkeypatch.setattr(enlargement, "STREAM_PIXELS", 100)
+    monkeypatch.setattr(imagefile, "STREAM_PIXELS", 100)
     go(source, tmp_path / "large", weights)
     small, large = (Image.open(tmp_path / name / f"x{suffix}") for name in ("small", "large"))
     assert large.mode == small.mode
@@ -229,7 +229,7 @@ def test_large_images_take_the_same_kinds_as_small_ones(
 def test_a_truncated_large_image_is_listed_and_leaves_nothing(
     tmp_path: Path, weights: Path, photos: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enlargement, "STREAM_PIXELS", 100)
+    monkeypatch.setattr(imagefile, "STREAM_PIXELS", 100)
     source = tmp_path / "src"
     source.mkdir()
     for name in ("a.png", "b.jpg", "c.png"):
@@ -263,4 +263,4 @@ def test_a_full_disk_is_told_as_one_whether_rows_or_the_file_fill_it(
     if suffix == ".png":
         Image.fromarray(rows[:500]).save(tmp_path / "in.png")
         with pytest.raises(OSError, match="No space left"):
-            enlarge_rows(RowReader(tmp_path / "in.png"), enlarger(64), tiny_disk / "raw")
+            upscale_rows(RowReader(tmp_path / "in.png"), tiled(64), tiny_disk / "raw")

@@ -23,7 +23,7 @@ MIN_TILE = 32
 """No tile gets smaller than this: below, the halo is most of the work."""
 
 
-class Enlarger:
+class TiledNetwork:
     """A network on its device, with the tile and batch size that its memory has allowed so far.
 
     Memory that runs out halves the batch, then the tile, then moves to the CPU, and the tile is computed again;
@@ -50,23 +50,23 @@ class Enlarger:
         # On the CPU a batch is slower than its images one by one: its activations leave the caches.
         self.batch = 1 if device.type == "cpu" else 64
 
-    def enlarge(self, pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "H W c"]:
-        """Enlarge one image, uint8 or uint16, of 1 to 4 channels (see photo.Photo)."""
-        return self.enlarge_many([pixels])[0]
+    def upscale(self, pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "H W c"]:
+        """Upscale one image, uint8 or uint16, of 1 to 4 channels (see photo.Photo)."""
+        return self.upscale_many([pixels])[0]
 
-    def enlarge_many(
+    def upscale_many(
         self, images: Sequence[Shaped[np.ndarray, "h w c"]]
     ) -> list[Shaped[np.ndarray, "H W c"]]:
-        """Enlarge images of one size, channel count and depth, batched as memory allows."""
-        return self._enlarge(images, 0, images[0].shape[0])
+        """Upscale images of one size, channel count and depth, batched as memory allows."""
+        return self._upscale(images, 0, images[0].shape[0])
 
-    def enlarge_rows(
+    def upscale_rows(
         self, pixels: Shaped[np.ndarray, "h w c"], top: int, bottom: int
     ) -> Shaped[np.ndarray, "H W c"]:
-        """Rows `top` to `bottom` of an image, enlarged; the rows outside are only looked at."""
-        return self._enlarge([pixels], top, bottom)[0]
+        """Rows `top` to `bottom` of an image, upscaled; the rows outside are only looked at."""
+        return self._upscale([pixels], top, bottom)[0]
 
-    def _enlarge(self, images: Sequence[np.ndarray], top: int, bottom: int) -> list[np.ndarray]:
+    def _upscale(self, images: Sequence[np.ndarray], top: int, bottom: int) -> list[np.ndarray]:
         _, width, channels = images[0].shape
         area = Box(top, bottom, 0, width)
         outputs = [np.empty(area.shape(self.scale, channels), image.dtype) for image in images]
@@ -76,7 +76,7 @@ class Enlarger:
             boxes = list(cut(area, tile=self.tile))
             if not self.blend:
                 for box in boxes:
-                    self._enlarge_box(images[group], outputs[group], box, area)
+                    self._upscale_box(images[group], outputs[group], box, area)
             else:
                 self._blend(images[group], outputs[group], boxes, area)
             done = group.stop
@@ -94,7 +94,7 @@ class Enlarger:
                 band = Box(wide.top, wide.bottom, area.left, area.right)
                 bands = bands or [np.empty(band.shape(s, channels), image.dtype) for image in images]
                 parts = [np.empty(wide.shape(s, channels), image.dtype) for image in images]
-                self._enlarge_box(images, parts, wide, wide)
+                self._upscale_box(images, parts, wide, wide)
                 for canvas, part in zip(bands, parts, strict=True):
                     paste(
                         canvas.swapaxes(0, 1),
@@ -105,7 +105,7 @@ class Enlarger:
             for output, canvas in zip(outputs, bands, strict=True):
                 paste(output, canvas, (band.top - area.top) * s, 2 * (box.top - band.top) * s)
 
-    def _enlarge_box(
+    def _upscale_box(
         self, images: Sequence[np.ndarray], outputs: Sequence[np.ndarray], box: Box, area: Box
     ) -> None:
         """One tile of some images, into their outputs; where memory runs out, again in smaller parts.
@@ -126,7 +126,7 @@ class Enlarger:
         for start in range(0, len(images), size):
             group = slice(start, start + size)
             for part in cut(box, tile=tile):
-                self._enlarge_box(images[group], outputs[group], part, area)
+                self._upscale_box(images[group], outputs[group], part, area)
 
     def _shrink(self, batch: int, box: Box) -> bool:
         """One step down from what was tried: half the batch, half the tile, the CPU; False where none is left."""
@@ -184,7 +184,7 @@ class Enlarger:
         return (0.299 * r + 0.587 * g + 0.114 * b).unsqueeze(1)
 
     def _alpha(self, alpha: Float[Tensor, "n 1 h w"]) -> tuple[Tensor, Tensor]:
-        """Enlarged alpha in [0, 1], and what premultiplied colour is to be divided by.
+        """Upscaled alpha in [0, 1], and what premultiplied colour is to be divided by.
 
         The same network makes both edges, of colour and of alpha: so they fit. Alpha is kept between the least and
         the greatest LR alpha nearby, so that what was opaque, or transparent, all around stays exactly that.
