@@ -38,12 +38,12 @@ def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
         click.echo(f"skipped: not an image extension: {describe_others(report.other_files)}")
     if report.left_out:
         reasons = ", ".join(f"{kind} {count:,}" for kind, count in report.left_out.items())
-        told = (
+        summary = (
             f"{sum(report.left_out.values()):,} images were left out ({reasons}): listed in {out / LEFT_OUT}"
         )
         if not allow_partial:
-            raise WorkError(f"{told}; the rest is packed, and --allow-partial takes that for a success")
-        click.echo(told)
+            raise WorkError(f"{summary}; the rest is packed, and --allow-partial takes that for a success")
+        click.echo(summary)
 
 
 @click.group()

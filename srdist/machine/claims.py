@@ -252,13 +252,13 @@ class Worker:
         path = self.folder / "runs" / str(number)
         while True:
             try:
-                known = parse_json(path.read_bytes() or b"null")
-                if known is None and self._now() - path.stat().st_mtime < HEARTBEAT_S:
+                begun = parse_json(path.read_bytes() or b"null")
+                if begun is None and self._now() - path.stat().st_mtime < HEARTBEAT_S:
                     time.sleep(0.05)  # made a moment ago: its process is about to write
                     continue
             except (FileNotFoundError, ValueError):
-                known = None
-            return known if isinstance(known, dict) else {}
+                begun = None
+            return begun if isinstance(begun, dict) else {}
 
     def _lives(self, name: str) -> bool:
         return lives(self.folder / "workers" / name, now=self._now(), lease_s=self.lease_s)

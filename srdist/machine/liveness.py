@@ -32,10 +32,10 @@ def lives(worker: Path, *, now: float, lease_s: float = LEASE_S) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        known = parse_json(content or b"{}")
+        alive = parse_json(content or b"{}")
     except ValueError:
-        known = None  # being written, or torn by a power cut: its age tells which
-    where = known if isinstance(known, dict) else {}
+        alive = None  # being written, or torn by a power cut: its age tells which
+    where = alive if isinstance(alive, dict) else {}
     here = whereabouts()
     same_machine = all(where.get(key) == here[key] for key in ("boot", "pid_namespace"))
     if same_machine and _start_time(where.get("pid", 0)) != where.get("start_time"):

@@ -86,15 +86,15 @@ def take_own_gpu() -> None:
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", f"cuda:{number}")
 
 
-def check_world(found: int) -> None:
-    """Refuse to work with `found` ranks where the launcher started another number of processes.
+def check_world(joined: int) -> None:
+    """Refuse to work with `joined` ranks where the launcher started another number of processes.
 
     Without this each process would work for itself, and all would write the same files.
     """
     launched = _launched()[1]
-    if found != launched:
+    if joined != launched:
         raise UserError(
-            f"the launcher started {launched} processes but {found} found each other; "
+            f"the launcher started {launched} processes but {joined} found each other; "
             "on a machine without GPUs set ACCELERATE_USE_CPU=true"
         )
 
@@ -112,10 +112,10 @@ def own_errors_named() -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        told = isinstance(error, OwnError) or _ON_EVERY_RANK in getattr(error, "__notes__", ())
+        left_to_the_first = isinstance(error, OwnError) or _ON_EVERY_RANK in getattr(error, "__notes__", ())
         # Before the ranks have joined, what is wrong is wrong on all of them.
         alone = not joined() or dist.get_world_size() == 1
-        if told or alone or (isinstance(error, OSError) and error.errno is None):
+        if left_to_the_first or alone or (isinstance(error, OSError) and error.errno is None):
             raise
         text = system_error(error) if isinstance(error, OSError) else str(error)
         own = OwnError(f"rank {rank()}: {text}")
@@ -221,9 +221,9 @@ def raise_everywhere(error: Exception | None) -> None:
     else:
         errors = [None] * dist.get_world_size()
         dist.all_gather_object(errors, error, group=_control_group())
-    for found in errors:
-        if found is not None:
-            raise _noted(found)
+    for one in errors:
+        if one is not None:
+            raise _noted(one)
 
 
 def _noted(error: Exception) -> Exception:

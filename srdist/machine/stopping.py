@@ -62,10 +62,10 @@ def ending(advice: str = "") -> Iterator[None]:
             return
         stopped = 128 + number
         if Launch.of(os.environ).rank == 0:
-            told = f"srdist: stopped ({signal.Signals(number).name})" + (f": {advice}" if advice else "")
+            line = f"srdist: stopped ({signal.Signals(number).name})" + (f": {advice}" if advice else "")
             # No print, and no thread begun: both take locks, which the interrupted code may hold.
             with suppress(OSError):
-                os.write(2, f"{told}\n".encode())
+                os.write(2, f"{line}\n".encode())
         raise SystemExit(stopped)
 
     # What nohup has set to be ignored stays so.
@@ -88,10 +88,10 @@ def _last_resort(numbers: Collection[int]) -> Iterator[None]:
     """Where the way out is blocked, in a file system that does not answer, the process ends all the same: STOP_S after the signal."""
 
     def wait_for_a_signal() -> None:
-        while told := os.read(reading, 1):
-            if told[0] in numbers:
+        while signals := os.read(reading, 1):
+            if signals[0] in numbers:
                 time.sleep(STOP_S)
-                os._exit(128 + told[0])
+                os._exit(128 + signals[0])
 
     # The interpreter writes a signal's number there at once, whatever its main thread is in.
     reading, writing = os.pipe()

@@ -96,9 +96,9 @@ def compare(
     """
     if not (names or weights):
         raise UserError("nothing to compare: give --weights or --methods")
-    known: dict[str, Kernel] = {name: name for name in BASELINES}
-    wanted = [*(names or []), *([weights] if weights else [])]
-    loaded = {name: load_weights(name) for name in wanted if name not in known}
+    resamplings: dict[str, Kernel] = {name: name for name in BASELINES}
+    compared = [*(names or []), *([weights] if weights else [])]
+    loaded = {name: load_weights(name) for name in compared if name not in resamplings}
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_degradation(made_by, {name: info for name, (_, info) in loaded.items()}, warn=warn)
     networks = {name: network_method(model, device=device) for name, (model, _) in loaded.items()}
@@ -110,15 +110,17 @@ def compare(
     lr, hr = pair.lr[0], pair.hr[0]
     if names:
         methods = {
-            Path(name).stem: baseline(known[name], scale=scale) if name in known else networks[name]
-            for name in wanted
+            Path(name).stem: baseline(resamplings[name], scale=scale)
+            if name in resamplings
+            else networks[name]
+            for name in compared
         }
     else:
         low = f"low resolution, {lr.shape[2]} x {lr.shape[1]}"
         methods = {
             low: baseline("nearest", scale=scale),
             "bicubic": baseline("bicubic", scale=scale),
-            "super resolution": networks[wanted[-1]],
+            "super resolution": networks[compared[-1]],
         }
     try:
         shots = shoot(lr, hr, methods, scale=scale)

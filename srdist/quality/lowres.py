@@ -40,8 +40,8 @@ def choose_degradation(
     `warn` is told of weights that were trained for another degradation, or do not say for which.
     """
     trained = {name: trained_with(info, source=name) for name, info in weights.items()}
-    known = [section for section in trained.values() if section is not None]
-    chosen = asked or (known[0] if known else KernelConfig())
+    stated = [section for section in trained.values() if section is not None]
+    chosen = asked or (stated[0] if stated else KernelConfig())
     for name, section in trained.items():
         if section is None:
             warn(f"{name} does not say which kernel it was trained for; LR is made by {chosen.name}")

@@ -143,8 +143,8 @@ def _mean(name: str, scores: Sequence[ImageScore]) -> Scores:
 
 
 def _mean_of(values: Iterable[float]) -> float:
-    known = list(values)
-    return math.fsum(known) / len(known) if known else math.nan
+    there = list(values)
+    return math.fsum(there) / len(there) if there else math.nan
 
 
 def baseline(kernel: Kernel, *, scale: int) -> Method:

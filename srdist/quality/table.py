@@ -100,8 +100,8 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
     model, info = load_weights(weights) if weights is not None else (None, None)
     scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=call.scale)
     if lr is None:
-        known = {str(weights): info} if info is not None and info.kernel else {}
-        made_by = choose_degradation(made_by, known, warn=warn)
+        trained = {str(weights): info} if info is not None and info.kernel else {}
+        made_by = choose_degradation(made_by, trained, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
         methods["srdist"] = network_method(model, device=device)
@@ -165,14 +165,14 @@ def tabulate(
     """
 
     def score_mine() -> list[Row | Failure]:
-        found: list[Row | Failure] = []
+        mine: list[Row | Failure] = []
         for pair in pairs:
             if isinstance(pair, Failure):
-                found.append(pair)
+                mine.append(pair)
             else:
                 rows = score_batch(methods, pair, scale=scale, device=device)
-                found += (_checked(name, row) for name, row in zip(pair.names, rows, strict=True))
-        return found
+                mine += (_checked(name, row) for name, row in zip(pair.names, rows, strict=True))
+        return mine
 
     everything = ranks.gather_items(ranks.together(score_mine))
     failures = sorted((item for item in everything if isinstance(item, Failure)), key=lambda item: item.name)

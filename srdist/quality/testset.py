@@ -64,8 +64,8 @@ def find_images(place: Path) -> tuple[dict[str, Path], list[Failure]]:
         raise UserError(f"{place}: no such folder")
     # A link back to a folder above it shows images that are listed already.
     walk = Walk(place)
-    found = {file.path: walk.folder / file.path for file in walk}
-    return found, [Failure(path, reason) for path, reason in walk.unreadable]
+    images = {file.path: walk.folder / file.path for file in walk}
+    return images, [Failure(path, reason) for path, reason in walk.unreadable]
 
 
 def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile], list[Failure]]:

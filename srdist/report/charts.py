@@ -53,11 +53,11 @@ def figure(chart: Chart) -> str:
         if len(places) == 1:
             parts.append(f'<circle class="{series.style}" cx="{places[0][0]}" cy="{places[0][1]}" r="3"/>')
         parts.append(f'<polyline class="{series.style}" points="{path}"/>')
-        told = [
+        marked = [
             [x, y, f"{step:g}", number(value)]
             for (x, y), (step, value) in zip(places, series.points, strict=True)
         ]
-        data.append({"name": series.name, "style": series.style, "points": told})
+        data.append({"name": series.name, "style": series.style, "points": marked})
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)} over steps">'
         f'{"".join(parts)}<g class="pointer"></g></svg>'

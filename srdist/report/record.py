@@ -63,8 +63,8 @@ class RunRecord:
         return self._names("grad_norm_", besides=set())
 
     def _names(self, begin: str, *, besides: set[str]) -> list[str]:
-        found = {name: None for row in self.train for name in row if name.startswith(begin)}
-        return [name for name in found if name not in besides]
+        named = {name: None for row in self.train for name in row if name.startswith(begin)}
+        return [name for name in named if name not in besides]
 
     @property
     def best(self) -> Row | None:

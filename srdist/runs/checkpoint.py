@@ -160,12 +160,12 @@ def _folders(folder: Path) -> list[Path]:
     """Published checkpoint folders, oldest first; of one step the replaced one first."""
     if not folder.is_dir():
         return []
-    found = [
+    matches = [
         (match, path)
         for path in folder.iterdir()
         if (match := _FOLDER.fullmatch(path.name)) and path.is_dir()
     ]
-    return [path for match, path in sorted(found, key=lambda pair: (int(pair[0][1]), pair[0][2] is None))]
+    return [path for match, path in sorted(matches, key=lambda pair: (int(pair[0][1]), pair[0][2] is None))]
 
 
 def _publish(temporary: Path, target: Path) -> None:

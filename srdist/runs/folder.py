@@ -59,7 +59,7 @@ def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:
         UserError: a frozen field differs.
     """
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    found: dict[str, list[Any]] = {}
+    changed: dict[str, list[Any]] = {}
     for section, fields in after.items():
         for field, value in fields.items():
             if before[section][field] != value:
@@ -69,25 +69,25 @@ def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:
                         f"{name}: the run in {source} has {before[section][field]!r}, found {value!r}; "
                         "this field cannot change on resume: choose another --run for a new training"
                     )
-                found[name] = [before[section][field], value]
-    return found
+                changed[name] = [before[section][field], value]
+    return changed
 
 
-def check_manifest(found: str, *, trained: str, source: Path) -> None:
+def check_manifest(manifest_id: str, *, trained: str, source: Path) -> None:
     """Refuse to go on with other images than the run was trained on."""
-    if found != trained:
+    if manifest_id != trained:
         raise UserError(
-            f"data.shards: manifest_id {found[:12]} differs from {trained[:12]}, which the run in {source} was trained "
+            f"data.shards: manifest_id {manifest_id[:12]} differs from {trained[:12]}, which the run in {source} was trained "
             "on; pack the same images again, or choose another --run"
         )
 
 
 def check_no_weights(run: Path) -> None:
     """Refuse to begin anew over weights: they are saved after their checkpoint, so that was lost or taken away."""
-    found = [name for name in ("best.safetensors", "last.safetensors") if (run / name).exists()]
-    if found:
+    weights = [name for name in ("best.safetensors", "last.safetensors") if (run / name).exists()]
+    if weights:
         raise UserError(
-            f"{run}: holds {' and '.join(found)} but no checkpoint, and a new training would overwrite "
+            f"{run}: holds {' and '.join(weights)} but no checkpoint, and a new training would overwrite "
             "them: put checkpoints/ back, choose another --run (train.init_from starts from weights), or "
             "remove the folder"
         )

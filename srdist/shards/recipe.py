@@ -104,8 +104,8 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
     put test images into the training.
     """
     if not images.is_dir():
-        found = "a file" if images.exists() else "no such folder"
-        raise UserError(f"{images}: {found}: expected the folder of the images")
+        what = "a file" if images.exists() else "no such folder"
+        raise UserError(f"{images}: {what}: expected the folder of the images")
     if split_file is not None and recipe.split != "file":
         raise UserError(f"--split-file: the recipe {recipe.name} has split: {recipe.split}, which reads none")
     result = Plan()

@@ -39,8 +39,8 @@ def verify(folder: str, *, threads: int | None = None) -> VerifyReport:
     problems = list(_strangers(place, manifest))
     indexes = [ShardIndex.open(folder, split) for split in manifest.splits]
     jobs = [(index, shard) for index in indexes for shard in range(len(index.entry.shards))]
-    for found in in_threads(lambda job: list(_check_shard(*job)), jobs, threads, "verifying shards"):
-        problems += found
+    for of_shard in in_threads(lambda job: list(_check_shard(*job)), jobs, threads, "verifying shards"):
+        problems += of_shard
     samples = sum(map(len, indexes))
     return VerifyReport(samples, len(jobs), manifest.manifest_id, tuple(problems))
 
@@ -48,9 +48,9 @@ def verify(folder: str, *, threads: int | None = None) -> VerifyReport:
 def _strangers(place: Place, manifest: Manifest) -> Iterator[str]:
     if place.remote:
         return
-    known = {shard.file for entry in manifest.splits.values() for shard in entry.shards}
+    listed = {shard.file for entry in manifest.splits.values() for shard in entry.shards}
     for path in sorted(Path(place.name).glob("*.tar")):
-        if path.name not in known:
+        if path.name not in listed:
             yield f"{path}: a tar that the manifest does not know"
 
 

@@ -81,15 +81,15 @@ class Job:
 
 def write_job(job: Job, *, write: Callable[[Path, bytes], None]) -> None:
     """Keep the job in its state folder."""
-    known = {"source": str(job.source.resolve()), "format": job.output.format, "settings": job.settings}
-    write(job.state / "job.json", json.dumps(known).encode() + b"\n")
+    values = {"source": str(job.source.resolve()), "format": job.output.format, "settings": job.settings}
+    write(job.state / "job.json", json.dumps(values).encode() + b"\n")
 
 
 def read_job(destination: Path) -> Job:
     """The job that was last begun in this folder; a UserError where there is none."""
     try:
-        known = parse_json((destination / STATE / "job.json").read_bytes())
-        source, kind, settings = known["source"], known["format"], known["settings"]
+        values = parse_json((destination / STATE / "job.json").read_bytes())
+        source, kind, settings = values["source"], values["format"], values["settings"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{destination}: no upscale job has been begun here") from error
     kinds = (None, *get_args(OutputFormat))

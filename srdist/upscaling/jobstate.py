@@ -162,8 +162,8 @@ class Tally:
         for i, state in enumerate(self.state):
             if state == self.FAILED:
                 item = self.plan.item(i)
-                known = self.receipt(item)
-                yield item.path, known.reason if known else ""
+                receipt = self.receipt(item)
+                yield item.path, receipt.reason if receipt else ""
 
     def report(self, *, seconds: float) -> UpscaleReport:
         """What has become of the job until now."""

@@ -30,7 +30,7 @@ class Begun:
     """An image that this process is to make."""
 
     item: Item
-    known: Receipt | None
+    earlier: Receipt | None
     """Of its output as it is there, if that holds for an input of the same content; None where that is not so."""
 
 
@@ -52,14 +52,14 @@ class Maker:
         begun: list[Begun] = []
         receipts: list[Receipt] = []
         for item in items:
-            known = self.tally.receipt(item)
+            earlier = self.tally.receipt(item)
             if item.index in foreign:
                 self.tally.settled_here(item, by=self.worker.name)
                 target = self.job.destination / item.output
                 reason = f"{target}: exists and was not made by srdist; --overwrite replaces it"
                 receipts.append(replace(self._receipt(item), status="failed", reason=reason))
-            elif known and self._may_be_good(known, item):
-                begun.append(Begun(item, known))
+            elif earlier and self._may_be_good(earlier, item):
+                begun.append(Begun(item, earlier))
             else:
                 receipts.append(self._receipt(item))
                 begun.append(Begun(item, None))
@@ -69,7 +69,7 @@ class Maker:
 
     def read(self, image: Begun, *, output_pixels: int) -> Loaded | None:
         """Load one input; None where there is nothing more to do: it has failed, or only its date is new."""
-        item, known = image.item, image.known
+        item, earlier = image.item, image.earlier
         try:
             loaded = load(self.tally.plan.inputs.folder / item.path, output_pixels=output_pixels)
         except OSError as error:
@@ -78,9 +78,9 @@ class Maker:
         except UnreadableImageError as error:
             self.fail(item, str(error))
             return None
-        if known and known.input_sha256 == loaded.sha256:
+        if earlier and earlier.input_sha256 == loaded.sha256:
             turn = self.tally.turn(item)
-            self._record(replace(known, input_mtime_ns=item.mtime_ns, turn=turn))
+            self._record(replace(earlier, input_mtime_ns=item.mtime_ns, turn=turn))
             self.tally.settled_here(item, by=self.worker.name)
             return None
         return loaded
@@ -95,7 +95,7 @@ class Maker:
         item = image.item
         target = self.job.destination / item.output
         suffix = PurePosixPath(item.output).suffix.lower()
-        if image.known:
+        if image.earlier:
             self._record(self._receipt(item))
             self.worker.sync()
         try:
@@ -141,14 +141,14 @@ class Maker:
             self.tally.refresh()
         return {item.index for item in found if not self.tally.is_ours(item)}
 
-    def _may_be_good(self, known: Receipt, item: Item) -> bool:
+    def _may_be_good(self, earlier: Receipt, item: Item) -> bool:
         """Whether the output need not be made again if the input, of another date, has the same content."""
         return (
-            known.status == "done"
-            and known.settings == self.job.settings
-            and known.output == item.output
-            and known.input_bytes == item.size
-            and is_there(self.job.destination, known)
+            earlier.status == "done"
+            and earlier.settings == self.job.settings
+            and earlier.output == item.output
+            and earlier.input_bytes == item.size
+            and is_there(self.job.destination, earlier)
         )
 
     def _receipt(self, item: Item, *, input_sha256: str = "", pixels: int = 0) -> Receipt:

@@ -110,10 +110,10 @@ def unusual_outputs(
     given: dict[str, str] = {}
     taken = set(folders)
     for name in names if shared else ():
-        wanted = usual_output(name, output_format=output_format)
-        if wanted == name or wanted not in shared:
+        output = usual_output(name, output_format=output_format)
+        if output == name or output not in shared:
             continue
-        suffix = suffix_of(wanted)
+        suffix = suffix_of(output)
         other = name + suffix
         while other in taken or _is_in(usual, other):
             other = f"{other.removesuffix(suffix)}_{suffix}"
@@ -122,6 +122,6 @@ def unusual_outputs(
     return given
 
 
-def _is_in(ordered: Sequence[str], wanted: str) -> bool:
-    place = bisect_left(ordered, wanted)
-    return place < len(ordered) and ordered[place] == wanted
+def _is_in(ordered: Sequence[str], name: str) -> bool:
+    place = bisect_left(ordered, name)
+    return place < len(ordered) and ordered[place] == name

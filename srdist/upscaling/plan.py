@@ -72,15 +72,15 @@ class Paths:
 
     def find(self, path: str) -> int | None:
         """Its position, None where it is not among them."""
-        wanted = os.fsencode(path)
+        raw = os.fsencode(path)
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
-            if self._raw(middle) < wanted:
+            if self._raw(middle) < raw:
                 low = middle + 1
             else:
                 high = middle
-        return low if low < len(self) and self._raw(low) == wanted else None
+        return low if low < len(self) and self._raw(low) == raw else None
 
     def _raw(self, i: int) -> bytes:
         return bytes(self._bytes[self._ends[i] : self._ends[i + 1]])
@@ -167,8 +167,8 @@ class Plan:
 
     def item(self, i: int) -> Item:
         """What is known of one image."""
-        known = self.inputs
-        return Item(i, known.paths[i], known.output(i), known.sizes[i], known.mtimes_ns[i], self.pixels[i])
+        of = self.inputs
+        return Item(i, of.paths[i], of.output(i), of.sizes[i], of.mtimes_ns[i], self.pixels[i])
 
 
 def _cached_pixels(

@@ -53,8 +53,8 @@ class Receipt:
     def line(self) -> bytes:
         """As it stands in a log: of this moment, without the fields that say nothing, and with a checksum of the rest."""
         values = ((name, getattr(self, name)) for name in _FIELDS)  # asdict takes seven times as long
-        known = {name: value for name, value in values if value not in ("", 0, ())}
-        text = json.dumps(known | {"time": time.time()}).encode()[:-1]
+        fields_set = {name: value for name, value in values if value not in ("", 0, ())}
+        text = json.dumps(fields_set | {"time": time.time()}).encode()[:-1]
         return text + _CHECKSUM + str(zlib.crc32(text)).encode() + b"}\n"
 
 
@@ -131,13 +131,13 @@ def parse_receipt(line: bytes) -> Receipt | None:
     if mark and checksum != str(zlib.crc32(text)).encode() + b"}\n":
         return None
     try:
-        known = parse_json(line)
-        known["notes"] = tuple(known.get("notes", ()))
-        receipt = Receipt(**{name: known[name] for name in _FIELDS if name in known})
+        values = parse_json(line)
+        values["notes"] = tuple(values.get("notes", ()))
+        receipt = Receipt(**{name: values[name] for name in _FIELDS if name in values})
         os.fsencode(receipt.path + receipt.output)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    values = ((getattr(receipt, name), kind) for name, kind in _KINDS.items())
-    if not all(isinstance(value, kind) and not isinstance(value, bool) for value, kind in values):
+    typed = ((getattr(receipt, name), kind) for name, kind in _KINDS.items())
+    if not all(isinstance(value, kind) and not isinstance(value, bool) for value, kind in typed):
         return None
     return receipt if receipt.status in get_args(Status) and 0 <= receipt.turn < 1 << 31 else None
