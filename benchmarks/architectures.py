@@ -29,6 +29,7 @@ from torch import Tensor
 from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.standin import environment, stand_in
 from srdist.config import Config
+from srdist.machine import ranks
 from srdist.machine.errors import UserError
 from srdist.networks.architectures import architectures
 from srdist.networks.config import SpandrelConfig
@@ -157,16 +158,17 @@ def check_read_back(name: str) -> None:
 
 
 def check_training(name: str, accelerator: Accelerator, *, precision: Literal["no", "bf16"]) -> None:
-    """Its loss comes down on these ranks, and a training that is put away halfway and taken up again ends in the same bits."""
+    """It learns on these ranks, which all use the same weights, and put away halfway and taken up again it ends in the same bits."""
     config = run_config(name, precision=precision)
-    whole, losses = _trained(config, accelerator, 0, STEPS, None)
-    half, _ = _trained(config, accelerator, 0, STEPS // 2, None)
-    again, _ = _trained(config, accelerator, STEPS // 2, STEPS, half)
+    whole, losses, used = _trained(config, accelerator, 0, STEPS, None)
+    half, _, _ = _trained(config, accelerator, 0, STEPS // 2, None)
+    again, _, _ = _trained(config, accelerator, STEPS // 2, STEPS, half)
     assert np.isfinite(losses).all(), f"its loss is {losses}"
+    assert len(used) == 1, "the ranks would validate different weights"
     assert whole.keys() == again.keys()
     other = [key for key, tensor in whole.items() if not torch.equal(tensor, again[key])]
     assert not other, f"resumed, it differs in {len(other)} tensors, as in {other[0]}"
-    network, _ = begin_network(config, rank_batch=2)
+    network = begin_network(config, rank_batch=2).network
     left = [
         name for name, one in network.named_parameters() if one.requires_grad and f"{name}/step" not in whole
     ]
@@ -175,8 +177,9 @@ def check_training(name: str, accelerator: Accelerator, *, precision: Literal["n
 
 def _trained(
     config: Config, accelerator: Accelerator, start: int, stop: int, state: dict[str, Tensor] | None
-) -> tuple[dict[str, Tensor], list[float]]:
-    network, _ = begin_network(config, rank_batch=2)
+) -> tuple[dict[str, Tensor], list[float], set[str]]:
+    """The state, the losses, and the digests of the weights for use on all ranks."""
+    network = begin_network(config, rank_batch=2).network
     learner = Learner(network, config.train, accelerator, images_per_step=2)
     if state is not None:
         learner.load_state(
@@ -189,7 +192,9 @@ def _trained(
         learner.accumulate(lr, hr, torch.ones(2), last=True)
         losses.append(float(learner.update(step, 1e-3).losses["loss"]))
     model, optimizer = learner.state()
-    return model | optimizer, losses
+    for_use = config.model.for_use.build(seed=None)
+    for_use.load_state_dict(learner.common_weights())
+    return model | optimizer, losses, set(ranks.gather_items([for_use.digest()]))
 
 
 def _batch(config: Config, step: int, rank: int) -> tuple[Tensor, Tensor]:
@@ -263,7 +268,7 @@ def verdicts(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Verdict]
         if name not in good:
             yield name, Verdict(made[name], "", "", "", "", "", 0, False, 0, 0)
             continue
-        network, frozen = begin_network(run_config(name), rank_batch=2)
+        network, frozen, _ = begin_network(run_config(name), rank_batch=2)
         assert isinstance(network, SpandrelNetwork)
         yield (
             name,

@@ -31,7 +31,7 @@ _NOT_TRAINED = {
     "GFPGAN": "it restores aligned faces of 512 pixels around a pretrained StyleGAN2 and draws noise while it does",
     "IPT": "it takes patches of one size only, with values of 0 to 255, through a call API of its own",
     "LaMa": "it fills masked regions: it takes a mask beside the image, and does not upscale",
-    "MMRealSR": "it takes estimates of the degradation beside the image and returns them",
+    "MMRealSR": "it returns the degradation that it estimates beside the image",
     "RestoreFormer": "it restores aligned faces of 512 pixels by a codebook whose losses it returns beside the image",
     "SAFMNBCIE": "it does not upscale, whatever its upscaling_factor: it takes the image apart first",
 }

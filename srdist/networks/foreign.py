@@ -7,9 +7,11 @@ pickles with an unpickler that makes nothing but tensors.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -77,7 +79,9 @@ def _foreign(path: Path, ours: UserError) -> Network:
     except UserError as error:
         raise UserError(f"{ours}; for networks of others {error}") from error
     try:
-        loaded = spandrel.ModelLoader(device="cpu").load_from_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the classes' own
+            loaded = spandrel.ModelLoader(device="cpu").load_from_file(path)
     except spandrel.UnsupportedModelError as error:
         raise UserError(f"{ours}; and spandrel does not know its architecture either") from error
     except Exception as error:  # whatever a file of any kind makes some forty readers raise
@@ -109,12 +113,10 @@ class _Foreign(Network):
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Upscale; what leaves [0, 1] is cut there, as spandrel has it."""
-        if self.channels == 3:
-            sr: Tensor = self.call(lr)
-            return sr
         n, c, h, w = lr.shape
-        grey: Tensor = self.call(lr.reshape(n * c, 1, h, w))
-        return grey.reshape(n, c, *grey.shape[-2:])
+        # One by one: spandrel promises no larger batches, and SeemoRe mixes the images of one up.
+        sr = torch.cat([self.call(image) for image in lr.reshape(-1, self.channels, h, w)[:, None]])
+        return sr.reshape(n, c, *sr.shape[-2:])
 
     def identity(self) -> dict[str, Any]:
         """What decides its pixels beside its tensors, which spandrel reads its shape from."""

@@ -6,6 +6,7 @@ what is usual, and computes something else where it is not.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ def unlike(network: Network, tensors: dict[str, Tensor]) -> str | None:
     spandrel = library()
     own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     try:
-        read = spandrel.ModelLoader(device="cpu").load_from_state_dict(own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the classes' own
+            read = spandrel.ModelLoader(device="cpu").load_from_state_dict(own)
     except Exception as error:  # whatever tensors of any kind make some forty readers raise
         return f"it cannot read them ({' '.join(str(error).split())[:200]})"
     if read.scale != network.scale:

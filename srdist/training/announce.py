@@ -48,7 +48,7 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
 def tell_network(log: RunLog, config: Config, beginning: Beginning) -> None:
     """Tell what the network itself has to say, which of its tensors start anew, and which parameters were frozen."""
     network, frozen, anew = beginning
-    for note in network.notes():
+    for note in network.notes() if log.main else []:
         log.warn(note)
     if anew:
         log.say(
