@@ -5,6 +5,7 @@ OpenCV convolves. Its direct way is taken, never its Fourier transform: the sums
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -24,8 +25,8 @@ except ImportError as missing:
 
 Shape = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
-_DIRECT_TAPS = 121
-"""OpenCV convolves directly with fewer than 130 taps; more go in parts."""
+_DIRECT_TAPS = 121 if platform.machine() in ("x86_64", "AMD64") else 49
+"""OpenCV convolves directly with fewer than 130 taps, and with fewer than 50 where it lacks SSE3; more go in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _eighths(draws: Draws, exponent: tuple[float, float]) -> int:
 
 
 def convolved(image: Image, kernel: Float32[np.ndarray, "k k"]) -> Image:
-    """The image with its surroundings mirrored, convolved with whole taps that sum to 2^13, rounded half up."""
+    """The image with its surroundings mirrored, convolved with whole taps that sum to 2^12, rounded half up."""
     height, width = image.shape[:2]
     side = len(kernel)
     radius = side // 2
@@ -84,10 +85,11 @@ def convolved(image: Image, kernel: Float32[np.ndarray, "k k"]) -> Image:
         return image
     # One thread: worker processes are forked, and the batch has them side by side.
     cv2.setNumThreads(0)
-    around = (radius, radius, radius, radius)
-    padded = cv2.copyMakeBorder(image, *around, cv2.BORDER_REFLECT_101).astype(np.float32)
-    total = None
+    padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REFLECT_101)
+    # From 8 bit OpenCV would take its Fourier transform.
+    padded = padded.astype(np.float32)
     rows = max(1, _DIRECT_TAPS // side)
+    total = None
     for first in range(0, side, rows):
         part = kernel[first : first + rows]
         strip = padded[first : first + height + len(part) - 1]
@@ -96,6 +98,7 @@ def convolved(image: Image, kernel: Float32[np.ndarray, "k k"]) -> Image:
         sums = sums[:height, :width]
         total = sums if total is None else np.add(total, sums, out=total)
     assert total is not None
-    total = (total + np.float32(SUM // 2)) * np.float32(1 / SUM)
-    blurred: Image = np.clip(total, 0, 255).astype(np.uint8)
+    np.add(total, np.float32(SUM // 2), out=total)
+    np.multiply(total, np.float32(1 / SUM), out=total)
+    blurred: Image = np.clip(total, 0, 255, out=total).astype(np.uint8)
     return blurred

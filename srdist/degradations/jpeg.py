@@ -36,7 +36,17 @@ class JPEG:
         quality = draws.whole(1, self.quality)
         sampling = SAMPLINGS[draws.pick(2, self.samplings)]
         top, left = draws.whole(3, (0, _BLOCK - 1)), draws.whole(4, (0, _BLOCK - 1))
-        padded = np.pad(image, ((top, 0), (left, 0), (0, 0)), mode="edge")
+        padded = _shifted(image, top, left)
         data = simplejpeg.encode_jpeg(padded, quality, colorsubsampling=sampling, fastdct=False)
         decoded = simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
         return np.ascontiguousarray(decoded[top:, left:]), f"JPEG {quality} {':'.join(sampling)}"
+
+
+def _shifted(image: Image, top: int, left: int) -> Image:
+    """The image with its first row and column repeated before it."""
+    height, width = image.shape[:2]
+    padded = np.empty((height + top, width + left, 3), np.uint8)
+    padded[top:, left:] = image
+    padded[:top, left:] = image[0]
+    padded[:, :left] = padded[:, left : left + 1]
+    return padded

@@ -16,10 +16,9 @@ from jaxtyping import Int16, Int32
 from srdist.degradations.draws import Draws
 from srdist.degradations.stage import Image, Made
 
-_NORMAL_UNIT = 1 << 11
-_POISSON_UNIT = 1 << 6
+# Fixed point, by the bits behind the point.
+_NORMAL_POINT, _POISSON_POINT, _TIMES_POINT = 11, 6, 10
 _POISSON_BITS = 12
-_SCALE_UNIT = 1 << 10
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """BT.601's weights times 2^16."""
 
@@ -54,10 +53,8 @@ class Noise:
 
 def _gaussian(image: Image, sigma: float, draws: Draws, *, grey: bool) -> Int16[np.ndarray, "h w c"]:
     height, width, channels = image.shape
-    times = int(sigma * _SCALE_UNIT + 0.5)
     # The table is scaled, not the values: there are more of them.
-    unit = _NORMAL_UNIT * _SCALE_UNIT
-    levels = ((normal_table().astype(np.int64) * times + unit // 2) // unit).astype(np.int16)
+    levels = _scaled(normal_table(), sigma, point=_NORMAL_POINT)
     shape = (height, width, 1 if grey else channels)
     added: Int16[np.ndarray, "h w c"] = levels[draws.bits(shape[0] * shape[1] * shape[2])].reshape(shape)
     return added
@@ -65,18 +62,26 @@ def _gaussian(image: Image, sigma: float, draws: Draws, *, grey: bool) -> Int16[
 
 def _poisson(image: Image, strength: float, draws: Draws, *, grey: bool) -> Int16[np.ndarray, "h w c"]:
     light = ((image.astype(np.int32) @ _LUMA + (1 << 15)) >> 16)[..., None] if grey else image
-    places = draws.bits(light.size).reshape(light.shape) >> np.uint16(16 - _POISSON_BITS)
-    deviations = poisson_table()[light, places].astype(np.int32)
-    times, unit = int(strength * _SCALE_UNIT + 0.5), _POISSON_UNIT * _SCALE_UNIT
-    added: Int16[np.ndarray, "h w c"] = ((deviations * times + unit // 2) // unit).astype(np.int16)
-    return added
+    places = light.astype(np.intp) << _POISSON_BITS
+    places += (draws.bits(light.size) >> np.uint16(16 - _POISSON_BITS)).reshape(light.shape)
+    return _scaled(poisson_table().ravel().take(places), strength, point=_POISSON_POINT)
+
+
+def _scaled(values: Int16[np.ndarray, ...], times: float, *, point: int) -> Int16[np.ndarray, ...]:
+    """Values of fixed point, times a number of 1/1024 steps, rounded to whole levels."""
+    product = values.astype(np.int32)
+    product *= int(times * (1 << _TIMES_POINT) + 0.5)
+    product += 1 << (point + _TIMES_POINT - 1)
+    product >>= point + _TIMES_POINT
+    whole: Int16[np.ndarray, ...] = product.astype(np.int16)
+    return whole
 
 
 @cache
 def normal_table() -> Int16[np.ndarray, " 65536"]:
     """Deviates of the normal distribution in units of 2^-11, as likely each as the others."""
     normal = NormalDist()
-    upper = [round(normal.inv_cdf((place + 0.5) / 65536) * _NORMAL_UNIT) for place in range(32768, 65536)]
+    upper = [round(normal.inv_cdf((place + 0.5) / 65536) * 2**_NORMAL_POINT) for place in range(32768, 65536)]
     return np.array([-value for value in reversed(upper)] + upper, np.int16)
 
 
@@ -95,5 +100,5 @@ def poisson_table() -> Int16[np.ndarray, "256 4096"]:
             below.append(total)
             chance *= light / (count + 1)
         photons = np.searchsorted(np.array(below), wanted)
-        table[light] = (photons - light) * _POISSON_UNIT
+        table[light] = (photons - light) << _POISSON_POINT
     return table

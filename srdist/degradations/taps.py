@@ -1,4 +1,4 @@
-"""Convolution kernels as whole numbers: what is drawn for a blur in; taps out that sum to 2^13.
+"""Convolution kernels as whole numbers: what is drawn for a blur in; taps out that sum to 2^12.
 
 Whole taps on 8-bit pixels give sums below 2^24, which float32 holds exactly whatever the order of the additions: so a
 blur is the same on every machine, by every library. The formulas are Real-ESRGAN's (basicsr/data/degradations.py:
@@ -14,7 +14,7 @@ from math import cos, exp, pi, sin
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-SUM = 1 << 13
+SUM = 1 << 12
 _EXP_STEPS, _EXP_END = 256, 16
 _JINC_STEPS = 64
 _JINC_END = 64
@@ -73,11 +73,9 @@ def _power(values: Float64[np.ndarray, "k k"], eighths: int) -> Float64[np.ndarr
 
 def _whole(weights: Float64[np.ndarray, "k k"]) -> Float32[np.ndarray, "k k"]:
     """Taps in proportion, which sum to SUM; rings of zeros around them are left out."""
-    # Summed in a fixed order: NumPy's own may depend on the machine's vectors.
-    total = 0.0
-    for weight in weights.ravel().tolist():
-        total += weight
-    taps: Int64[np.ndarray, "k k"] = np.floor(weights * (SUM / total) + 0.5).astype(np.int64)
+    # Twice: of what is too small for a tap the others take their part, not the one in the middle.
+    taps = _rounded(weights)
+    taps = _rounded(np.where(taps != 0, weights, 0.0))
     middle = len(taps) // 2
     taps[middle, middle] += SUM - int(taps.sum())
     assert 255 * int(np.abs(taps).sum()) < 1 << 24
@@ -86,6 +84,15 @@ def _whole(weights: Float64[np.ndarray, "k k"]) -> Float32[np.ndarray, "k k"]:
     inner = slice(middle - radius, middle + radius + 1)
     trimmed: Float32[np.ndarray, "k k"] = taps[inner, inner].astype(np.float32)
     return trimmed
+
+
+def _rounded(weights: Float64[np.ndarray, "k k"]) -> Int64[np.ndarray, "k k"]:
+    # Summed in a fixed order: NumPy's own may depend on the machine's vectors.
+    total = 0.0
+    for weight in weights.ravel().tolist():
+        total += weight
+    taps: Int64[np.ndarray, "k k"] = np.floor(weights * (SUM / total) + 0.5).astype(np.int64)
+    return taps
 
 
 def _exp(values: Float64[np.ndarray, "k k"]) -> Float64[np.ndarray, "k k"]:
