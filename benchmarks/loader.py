@@ -1,7 +1,8 @@
 """How fast each way of loading feeds a training process: one table, contestants alternated, floors beside it.
 
-Usage: python -m benchmarks.loader --images DIR [--quick] [--json FILE] [--rounds 3] [--only NAME ...]
+Usage: python -m benchmarks.loader --images DIR [--quick] [--json FILE] [--rounds 3] [--only NAME ...] [--part ...]
 
+A second table has patches a second for data.patches_per_image 1, 4 and 16 (benchmarks/patches.py).
 DIR holds JPEGs of 178x218 (CelebA's size); without it the demo tiles are used. Contestants that need an
 environment of their own are run with .venv-bench/NAME/bin/python, which benchmarks/contestants.sh makes.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import patches
 from benchmarks.contestants import CONTESTANTS
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="timed seconds a contestant and round")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--only", nargs="*", help="contestants to run")
+    parser.add_argument("--part", choices=["contestants", "patches"], help="one table alone")
     options = parser.parse_args()
     names = list(options.only or (QUICK if options.quick else CONTESTANTS))
     rounds, workers = (1, (2,)) if options.quick else (options.rounds, tuple(options.workers))
@@ -46,11 +49,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="srdist-bench-") as name:
         work = Path(name)
         _make_set(options.images, work, count=4000 if options.quick else IMAGES)
-        results = run(work, names, rounds=rounds, workers=workers, seconds=seconds)
+        results: dict[str, Any] = {"machine": machine()}
+        if options.part != "patches":
+            results = run(work, names, rounds=rounds, workers=workers, seconds=seconds)
+        if options.part != "contestants":
+            sets = {"178x218": work / "shards", "1632x1224": patches.pack_photos(work)}
+            results["patches"] = patches.rows(sets, rounds=rounds, workers=workers, seconds=seconds)
     results["machine"] |= {
-        "images": f"{options.images.name}: {_mean_bytes(options.images):.0f} bytes each on average"
+        "images": f"{options.images.name}: {_mean_bytes(options.images):.0f} bytes each on average",
+        "load_after": os.getloadavg(),
     }
-    print_table(results)
+    print_machine(results["machine"])
+    if "contestants" in results:
+        print_table(results)
+    if "patches" in results:
+        patches.print_rows(results["patches"])
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -90,7 +103,6 @@ def run(
     if "srdist" in ready:
         epochs = _ask("memory", "srdist", work, workers=max(workers))
         results["memory_mb_by_epoch"] = epochs.get("memory_mb", [])
-    results["machine"]["load_after"] = os.getloadavg()
     return results
 
 
@@ -188,13 +200,16 @@ def _floor(name: str, work: Path, count: int, seconds: float) -> dict[str, float
     }
 
 
-def print_table(results: dict[str, Any]) -> None:
-    """The table, and how srdist stands to its targets, on standard output."""
-    about = results["machine"]
+def print_machine(about: dict[str, Any]) -> None:
+    """What was measured on, on standard output."""
     print(
         f"{about['date']}, {about['cpu']}, {about['cores']} cores, torch {about['torch']}, commit {about['commit']}"
     )
     print(f"images: {about['images']}; load before and after: {about['load_before']}, {about['load_after']}")
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """The table, and how srdist stands to its targets, on standard output."""
     print("whole frames of 178x218, batches of 64, medians\n")
     print(
         "| contestant | workers | images/s | lowest to highest | CPU us/image, all processes | main process | first batch s | memory MB |"

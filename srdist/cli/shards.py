@@ -59,7 +59,10 @@ def shards() -> None:
 @click.option("--count", type=click.IntRange(0), required=True, help="Number of positions.")
 @click.option("--order", "mode", type=click.Choice(["global", "window"]), default="global", show_default=True)
 @click.option("--window-shards", type=click.IntRange(1), default=8, show_default=True)
-def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any, window_shards: int) -> None:
+@click.option("--patches-per-image", "patches", type=click.IntRange(1, 4096), default=1, show_default=True)
+def order(
+    folder: str, split: str, seed: int, start: int, count: int, mode: Any, window_shards: int, patches: int
+) -> None:
     """Print the keys at positions FROM to FROM + COUNT of the training stream, one a line."""
     import numpy as np
 
@@ -67,7 +70,13 @@ def order(folder: str, split: str, seed: int, start: int, count: int, mode: Any,
     from srdist.stream.order import make_order
 
     index = ShardIndex.open(folder, split)
-    chosen = make_order(mode, shard_samples=index.shard_samples, window_shards=window_shards, seed=seed)
+    chosen = make_order(
+        mode,
+        shard_samples=index.shard_samples,
+        window_shards=window_shards,
+        seed=seed,
+        patches_per_image=patches,
+    )
     for first in range(start, start + count, 10_000):
         for sample_id in chosen.ids(np.arange(first, min(first + 10_000, start + count))).tolist():
             click.echo(index.key(sample_id))

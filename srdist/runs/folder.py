@@ -22,6 +22,7 @@ FROZEN = (
     "model.*",
     "data.train_split",
     "data.hr_patch",
+    "data.patches_per_image",
     "data.kernel",
     "data.degradation",
     "data.flips",

@@ -16,12 +16,15 @@ from srdist.degradations.degradation import Degradation
 from srdist.shards.reader import BadSample, BadSampleError, ShardIndex, read_into
 from srdist.stream.cuts import Cuts
 from srdist.stream.order import Order
-from srdist.stream.patches import named_keys, sample_keys, turned
+from srdist.stream.patches import named_keys, patch_keys, turned
 from srdist.stream.share import Share
 
 _ALIGN = 64
 _CACHED_BYTES = 2 << 20
 """HR pixels that are degraded at a time: they are still in the core's cache from decoding (docs/log.md)."""
+
+
+_NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +84,22 @@ class Batches(Protocol):
 class Filler:
     """Makes a batch of images: the one way from samples to pixels.
 
-    `on_bad_sample` skip: a damaged sample's slot is zeros of weight 0, and the sample is reported.
+    `on_bad_sample` skip: the places of a damaged sample are zeros of weight 0, and the sample is reported.
     """
 
     index: ShardIndex
     degradation: Degradation
     on_bad_sample: Literal["fail", "skip"]
 
-    def fill(self, slot: Slot, cuts: Cuts) -> tuple[BadSample, ...]:
-        """Read, decode, cut, degrade and turn the samples whose ids stand in the slot."""
+    def fill(self, slot: Slot, cuts: Cuts) -> dict[int, BadSample]:
+        """Read, decode, cut, degrade and turn the samples whose ids stand in the slot; what is wrong, by place.
+
+        A sample that stands in several places in a row is read and decoded once.
+        """
         bad: dict[int, BadSample] = {}
         ids, sizes = slot.ids.tolist(), self.index.sizes(slot.ids).tolist()
         starts, ways = cuts.starts.tolist(), cuts.ways.tolist()
+        opened, image, problem = -1, _NO_IMAGE, None
         for places in cuts.alike(most_bytes=_CACHED_BYTES):
             height, width = cuts.extents[places[0]].tolist()
             if cuts.whole:  # they are of one size, so these are places in a row
@@ -101,14 +108,15 @@ class Filler:
                 hr_windows = np.empty((len(places), height, width, 3), np.uint8)
             for window, place in zip(hr_windows, places, strict=True):
                 (top, left), way = starts[place], ways[place] if cuts.whole else 0
-                direct = sizes[place] == [height, width] and not way
-                image = window if direct else np.empty((*sizes[place], 3), np.uint8)
-                problem = self._read(ids[place], image)
+                if ids[place] != opened:
+                    direct = sizes[place] == [height, width] and not way
+                    image = window if direct else np.empty((*sizes[place], 3), np.uint8)
+                    opened, problem = ids[place], self._read(ids[place], image)
                 slot.weight[place] = problem is None
                 if problem is not None:
                     bad[place] = problem
                     window[...] = 0
-                elif not direct:
+                elif image is not window:
                     window[...] = turned(image[top : top + height, left : left + width], way)
             lr_windows = self.degradation(hr_windows, cuts.keys[places])
             if cuts.whole:
@@ -117,7 +125,7 @@ class Filler:
                 self._keep(hr_windows, lr_windows, slot, cuts, places)
         for place in bad:
             slot.lr[place] = 0
-        return tuple(bad[place] for place in sorted(bad))
+        return bad
 
     def _read(self, sample_id: int, image: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
         """Read and decode one sample; what is wrong with it, where that may be."""
@@ -155,6 +163,7 @@ class TrainBatches:
     flips: bool
     hr_patch: int | None
     """Side of the patches; None: whole images."""
+    patches_per_image: int
     global_batch: int
     rank_batch: int
     share: Share
@@ -175,11 +184,16 @@ class TrainBatches:
     def make(self, number: int, slot: Slot) -> tuple[BadSample, ...]:
         slot.positions[...] = self.positions(number)
         slot.ids[...] = self.order.ids(slot.positions)
-        return self.filler.fill(slot, self._cuts(slot))
+        bad = self.filler.fill(slot, self._cuts(slot))
+        # A damaged sample is told of with its first patch alone: once an epoch, whoever has its other ones.
+        return tuple(
+            bad[place] for place in sorted(bad) if not slot.positions[place] % self.patches_per_image
+        )
 
     def _cuts(self, slot: Slot) -> Cuts:
         index, degradation = self.filler.index, self.filler.degradation
-        keys = sample_keys(self.seed, slot.positions // len(index), slot.ids)
+        epochs, patches = slot.positions // self.order.epoch_length, slot.positions % self.patches_per_image
+        keys = patch_keys(self.seed, epochs, slot.ids, patches)
         sizes, scale = index.sizes(slot.ids), degradation.scale
         if self.hr_patch is None:
             return Cuts.frames(sizes, keys, scale=scale, flips=self.flips)
@@ -205,6 +219,6 @@ class EvalBatches:
         # By name, so that the LR of an image is the same in every run, set and folder.
         keys = named_keys([index.key(sample_id) for sample_id in slot.ids.tolist()])
         sizes = index.sizes(slot.ids)
-        return self.filler.fill(
-            slot, Cuts.frames(sizes, keys, scale=self.filler.degradation.scale, flips=False)
-        )
+        cuts = Cuts.frames(sizes, keys, scale=self.filler.degradation.scale, flips=False)
+        bad = self.filler.fill(slot, cuts)
+        return tuple(bad[place] for place in sorted(bad))

@@ -24,6 +24,8 @@ class DataConfig(Section):
     """Split that validation reads."""
     hr_patch: Annotated[int, Field(ge=1)] | None = 48
     """Side of the square HR crop, in pixels, a multiple of the scale; null = full frames (all of one size)."""
+    patches_per_image: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Patches cut from each decoded image, which follow one another; an epoch has as many of every image."""
     kernel: Kernel | None = "bicubic"
     """Kernel that makes LR from HR, all but nearest antialiased, as Pillow's are; null = as `degradation` says."""
     degradation: DegradationConfig | None = None
@@ -66,4 +68,12 @@ class DataConfig(Section):
     def _one_says_it(self) -> Self:
         if (self.kernel is None) == (self.degradation is None):
             raise ValueError("kernel and degradation say the same thing: one of them is null, the other not")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_images_have_no_patches(self) -> Self:
+        if self.hr_patch is None and self.patches_per_image > 1:
+            raise ValueError(
+                f"patches_per_image: found {self.patches_per_image}, expected 1 with hr_patch: null (whole images)"
+            )
         return self

@@ -13,7 +13,7 @@ from srdist.stream.patches import corners, turns, windows
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """One entry for each sample of a batch, in HR pixels; two in a row may be of one image."""
+    """One entry for each place of a batch, in HR pixels; some in a row may be of one image."""
 
     starts: Int64[np.ndarray, "n 2"]
     """(top, left) of the window in its image."""

@@ -8,6 +8,7 @@ program can follow it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -25,6 +26,11 @@ _AT_A_TIME = 8192
 class Order(Protocol):
     """What a stream asks: which sample stands at each position of the endless stream."""
 
+    @property
+    def epoch_length(self) -> int:
+        """Positions of an epoch."""
+        ...
+
     def ids(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]: ...
 
     def shards(self, start: int, stop: int) -> list[int]:
@@ -39,6 +45,10 @@ class GlobalOrder:
         self.shard_samples = np.asarray(shard_samples, np.int64)
         self.num_samples = int(self.shard_samples.sum())
         self.seed = seed
+
+    @property
+    def epoch_length(self) -> int:
+        return self.num_samples
 
     def ids(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         epochs, places = np.divmod(positions, self.num_samples)
@@ -63,6 +73,10 @@ class WindowOrder:
         self.seed = seed
         self._first_ids = np.cumsum(self.shard_samples) - self.shard_samples
         self._arranged: dict[int, tuple[Int64[np.ndarray, " s"], Int64[np.ndarray, " t"]]] = {}
+
+    @property
+    def epoch_length(self) -> int:
+        return self.num_samples
 
     def shards_at(self, position: int) -> Int64[np.ndarray, " k"]:
         """The shards that are read at a position."""
@@ -118,6 +132,24 @@ class WindowOrder:
         return shards, starts
 
 
+@dataclass(frozen=True, slots=True)
+class PatchOrder:
+    """Another order in which each sample stands at `patches` positions in a row instead of one: its patches."""
+
+    images: Order
+    patches: int
+
+    @property
+    def epoch_length(self) -> int:
+        return self.images.epoch_length * self.patches
+
+    def ids(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        return self.images.ids(positions // self.patches)
+
+    def shards(self, start: int, stop: int) -> list[int]:
+        return self.images.shards(start // self.patches, -(-stop // self.patches)) if start < stop else []
+
+
 def _first_uses(order: Order, shard_samples: Int64[np.ndarray, " s"], start: int, stop: int) -> list[int]:
     ends = np.cumsum(shard_samples)
     used: dict[int, None] = {}
@@ -129,10 +161,19 @@ def _first_uses(order: Order, shard_samples: Int64[np.ndarray, " s"], start: int
     return list(used)
 
 
-def make_order(mode: OrderMode, *, shard_samples: Sequence[int], window_shards: int, seed: int) -> Order:
-    """The order of a set whose shards hold `shard_samples` samples each."""
+def make_order(
+    mode: OrderMode,
+    *,
+    shard_samples: Sequence[int],
+    window_shards: int,
+    seed: int,
+    patches_per_image: int = 1,
+) -> Order:
+    """The order of a set whose shards hold `shard_samples` samples each, each at `patches_per_image` positions in a row."""
+    order: Order
     match mode:
         case "global":
-            return GlobalOrder(shard_samples, seed=seed)
+            order = GlobalOrder(shard_samples, seed=seed)
         case "window":
-            return WindowOrder(shard_samples, window=window_shards, seed=seed)
+            order = WindowOrder(shard_samples, window=window_shards, seed=seed)
+    return order if patches_per_image == 1 else PatchOrder(order, patches_per_image)

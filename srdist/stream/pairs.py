@@ -40,7 +40,7 @@ class Pair:
     ids: Int64[Tensor, " n"]
     """Sample ids, 0 to len(index) - 1."""
     positions: Int64[Tensor, " n"]
-    """Positions in the endless stream: the epoch is position // len(index)."""
+    """Positions in the endless stream: the epoch is position // (len(index) * data.patches_per_image)."""
     bad: tuple[BadSample, ...]
 
 
@@ -63,7 +63,7 @@ class TrainStream:
         """Start the workers.
 
         Args:
-            start: position to begin at, the samples seen before; normally a multiple of `global_batch`.
+            start: position to begin at, the patches seen before; normally a multiple of `global_batch`.
             rank_batch: samples of one Pair; global_batch // (rank_batch * world) Pairs are one step of this rank.
             should_stop: asked while a Pair is waited for; StopRequested is raised where it says yes.
 
@@ -71,14 +71,14 @@ class TrainStream:
             UserError: the batch, the patch or the images do not fit each other; the message says what would.
         """
         check_batch(global_batch, rank_batch=rank_batch, world=share.world)
-        if len(index) < global_batch:
-            raise UserError(
-                f"{index.folder}: split {index.split} has {len(index)} samples, less than train.global_batch "
-                f"{global_batch}: set it to at most {len(index)}, or pack at least {global_batch} images"
-            )
+        _check_epoch(index, data.patches_per_image, global_batch=global_batch)
         height, width = _frame(index, data.hr_patch, scale)
         order = make_order(
-            data.order, shard_samples=index.shard_samples, window_shards=data.window_shards, seed=seed
+            data.order,
+            shard_samples=index.shard_samples,
+            window_shards=data.window_shards,
+            seed=seed,
+            patches_per_image=data.patches_per_image,
         )
         batches = TrainBatches(
             Filler(index, data.how_degraded.build(scale=scale), data.on_bad_sample),
@@ -86,6 +86,7 @@ class TrainStream:
             seed=seed,
             flips=data.flips,
             hr_patch=data.hr_patch,
+            patches_per_image=data.patches_per_image,
             global_batch=global_batch,
             rank_batch=rank_batch,
             share=share,
@@ -169,6 +170,17 @@ def check_batch(global_batch: int, *, rank_batch: int, world: int) -> None:
         raise UserError(
             f"train.global_batch {global_batch} is not a multiple of rank_batch x ranks = {rank_batch} x {world}: "
             f"the nearest that fits is {fits}"
+        )
+
+
+def _check_epoch(index: ShardIndex, patches: int, *, global_batch: int) -> None:
+    """Refuse a batch that holds more than an epoch."""
+    length = len(index) * patches
+    if length < global_batch:
+        of_patches = f" of {patches} patches" if patches > 1 else ""
+        raise UserError(
+            f"{index.folder}: split {index.split} has {len(index)} samples{of_patches}, less than train.global_batch "
+            f"{global_batch}: set it to at most {length}, or pack at least {-(-global_batch // patches)} images"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which part of an image, and which way round: a pure function of (seed, epoch, sample id).
+"""Which part of an image, and which way round: a pure function of (seed, epoch, sample id, patch).
 
 Patches lie on the grid of the LR image, so that the LR of a patch is the same part of the LR of the whole image.
 """
@@ -16,11 +16,17 @@ from srdist.machine.mixing import mix64
 from srdist.shards.permutation import PATCHES, stream_keys
 
 
-def sample_keys(
-    seed: int, epochs: Int64[np.ndarray, " n"], ids: Int64[np.ndarray, " n"]
+def patch_keys(
+    seed: int,
+    epochs: Int64[np.ndarray, " n"],
+    ids: Int64[np.ndarray, " n"],
+    patches: Int64[np.ndarray, " n"],
 ) -> UInt64[np.ndarray, " n"]:
-    """The random number of each sample in its epoch: what all its choices are made from."""
-    return mix64(stream_keys(seed, PATCHES, epochs) ^ mix64(ids.astype(np.uint64)))
+    """The random number of each patch, numbered from 0 in its image, in its epoch: what all its choices are made from."""
+    keys = mix64(stream_keys(seed, PATCHES, epochs) ^ mix64(ids.astype(np.uint64)))
+    others = mix64(keys ^ mix64(patches.astype(np.uint64)))
+    # The first patch of an image is the one that it has where it has no others.
+    return np.where(patches == 0, keys, others)
 
 
 def named_keys(names: Iterable[str]) -> UInt64[np.ndarray, " n"]:

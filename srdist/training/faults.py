@@ -37,7 +37,7 @@ class Faults:
             keys = [self.index.key(i) for i in ids]
             self.log.row("refused", step.step, **step.losses, **step.norms, keys=keys)
             self.log.warn(
-                f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join(keys[:4])}, ...)"
+                f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join([*dict.fromkeys(keys)][:4])}, ...)"
             )
             if counts.refused_in_row >= limit:
                 error = WorkError(

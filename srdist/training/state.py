@@ -89,7 +89,7 @@ def restore(
     found = ranks.main_first(lambda: checkpoint.newest(run / "checkpoints"))
     if found is None:
         ranks.main_first(lambda: runfolder.check_no_weights(run))
-        return RunState(Counts(), Trace(), EpochProof(index, start=0))
+        return RunState(Counts(), Trace(), _proof(config, index, step=0))
     path, saved, passed_over = found
     for problem in passed_over:
         warn(f"checkpoint skipped: {problem}")
@@ -100,7 +100,7 @@ def restore(
     learner.load_state(saved.model, saved.optimizer)
     counts, trace = _counts(trainer["state"], source=f"{path}/trainer.json"), Trace()
     trace.restore(trainer["trace"])
-    proof = EpochProof(index, start=counts.step * config.train.global_batch)
+    proof = _proof(config, index, step=counts.step)
     open_sums = torch.tensor(trainer["proof"], dtype=torch.int64)
     proof.restore(open_sums if ranks.is_main() else torch.zeros_like(open_sums))
     return RunState(counts, trace, proof, saved.best, trainer["wandb_id"], changed)
@@ -179,6 +179,10 @@ def prepare_folder(
         _write_where_other(run / "last.safetensors", last)
     _write_best(state, run)
     return runfolder.wandb_id(run, candidate=state.wandb_id or new_id())
+
+
+def _proof(config: Config, index: ShardIndex, *, step: int) -> EpochProof:
+    return EpochProof(index, start=step * config.train.global_batch, patches=config.data.patches_per_image)
 
 
 def _counts(values: dict[str, Any], *, source: str) -> Counts:
