@@ -159,8 +159,8 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
         raise UserError(f"{path}: expected sections data, model, train, log, found {type(values).__name__}")
     # A section of which every line is commented out reads as null.
     values = {name: {} if section is None else section for name, section in values.items()}
-    for override in overrides:
-        _override(values, override)
+    for text in overrides:
+        override(values, text)
     return values
 
 
@@ -218,9 +218,10 @@ def set_field(values: dict[str, Any], name: str, value: Any, *, source: str) -> 
             place = place[at]
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
+def override(values: dict[str, Any], text: str) -> None:
+    """Put what `section.field=value` says into a config's plain values; UserError where it says nothing."""
+    name, equals, value = text.partition("=")
     path = name.strip().split(".")
     if not (equals and len(path) > 1 and all(path)):
-        raise UserError(f"{override}: expected SECTION.FIELD=VALUE, as in train.steps=100")
-    set_field(values, name.strip(), parse_yaml(text, source=override), source=override)
+        raise UserError(f"{text}: expected SECTION.FIELD=VALUE, as in train.steps=100")
+    set_field(values, name.strip(), parse_yaml(value, source=text), source=text)

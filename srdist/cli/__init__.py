@@ -3,5 +3,6 @@
 main     the commands
 shards   pack and shards
 degrade  what training would see of some images
+sweep    sweep: the file, the table, exit code
 upscale  upscale: plan, progress, exit code
 """

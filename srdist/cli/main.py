@@ -11,6 +11,7 @@ import click
 from srdist import __version__
 from srdist.cli.degrade import degrade as degrade_command
 from srdist.cli.shards import pack, shards
+from srdist.cli.sweep import sweep
 from srdist.images.kernels import Kernel
 from srdist.machine import stopping
 from srdist.machine.errors import UserError, told_in_one_line
@@ -43,7 +44,7 @@ def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
 
 
-for command in (pack, shards, train_command, degrade_command):
+for command in (pack, shards, sweep, train_command, degrade_command):
     main.add_command(command)
 
 
@@ -282,10 +283,15 @@ def upscale(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in RUN]")
 def report(run: Path, out: Path | None) -> None:
-    """Show the run in folder RUN as one HTML file: curves, samples, scores, sessions, config. Works offline."""
-    from srdist.report.page import write_report
+    """Show the run or the sweep in folder RUN as one HTML file. Works offline.
 
-    click.echo(str(write_report(run, out)))
+    A run: curves, samples, scores, sessions, config. A sweep: what mattered, the curves of all trials, what became of each.
+    """
+    from srdist.report.page import write_report
+    from srdist.report.sweeppage import write_sweep_report
+    from srdist.report.sweeprecord import is_sweep
+
+    click.echo(str(write_sweep_report(run, out) if is_sweep(run) else write_report(run, out)))
 
 
 @main.command()

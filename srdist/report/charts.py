@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 34
 _MOST_POINTS = 1500
 
 
@@ -37,15 +37,15 @@ class Chart:
 
 def figure(chart: Chart) -> str:
     """The chart as an HTML figure; a chart without points says so."""
-    drawn = [Series(s.name, _thinned(s.points, log=chart.log), s.style) for s in chart.series]
+    drawn = [Series(s.name, thinned(s.points, log=chart.log), s.style) for s in chart.series]
     drawn = [series for series in drawn if series.points]
     head = f"<figcaption>{escape(chart.title)}{_legend(drawn)}</figcaption>"
     if not drawn:
         return f'<figure class="chart">{head}<p class="none">nothing logged yet</p></figure>'
-    horizontal = _Axis.of(0, max(1, chart.last_step), log=False, start=_LEFT, end=WIDTH - _RIGHT)
+    horizontal = Axis.of(0, max(1, chart.last_step), log=False, start=LEFT, end=WIDTH - RIGHT)
     values = [y for series in drawn for _, y in series.points]
-    vertical = _Axis.around(values, log=chart.log, start=HEIGHT - _BOTTOM, end=_TOP)
-    parts = [*_grid(horizontal, vertical), *_marks(chart.marks, horizontal)]
+    vertical = Axis.around(values, log=chart.log, start=HEIGHT - BOTTOM, end=TOP)
+    parts = [*grid(horizontal, vertical), *_marks(chart.marks, horizontal)]
     data = []
     for series in drawn:
         places = [(round(horizontal.at(x), 1), round(vertical.at(y), 1)) for x, y in series.points]
@@ -80,21 +80,38 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
+    """Values to places in the picture, with round numbers between the ends."""
+
     low: float
     high: float
     log: bool
     start: float
     end: float
     ticks: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+    """Of the ticks; none: their numbers."""
 
     @classmethod
-    def of(cls, low: float, high: float, *, log: bool, start: float, end: float) -> _Axis:
+    def listed(cls, labels: Sequence[str], *, start: float, end: float) -> Axis:
+        """An axis of things without a measure: the first at 0, the second at 1, and so on."""
+        last = len(labels) - 1
+        return cls(-0.5, last + 0.5, False, start, end, tuple(range(last + 1)), tuple(labels))
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """Each tick's place and label."""
+        labels = self.labels or [number(tick) for tick in self.ticks]
+        return [(self.at(tick), label) for tick, label in zip(self.ticks, labels, strict=True)]
+
+    @classmethod
+    def of(cls, low: float, high: float, *, log: bool, start: float, end: float) -> Axis:
+        """An axis with these ends."""
         ticks = _log_ticks(low, high) if log else _ticks(low, high)
         return cls(low, high, log, start, end, ticks)
 
     @classmethod
-    def around(cls, values: Sequence[float], *, log: bool, start: float, end: float) -> _Axis:
+    def around(cls, values: Sequence[float], *, log: bool, start: float, end: float) -> Axis:
         """An axis on which no value lies on its ends."""
         low, high = min(values), max(values)
         if log:
@@ -106,6 +123,7 @@ class _Axis:
         )
 
     def at(self, value: float) -> float:
+        """The place of a value."""
         low, high = self.low, self.high
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
@@ -130,29 +148,36 @@ def _log_ticks(low: float, high: float) -> tuple[float, ...]:
     return ticks if len(ticks) > 2 else _ticks(low, high)
 
 
-def _grid(horizontal: _Axis, vertical: _Axis) -> list[str]:
+def grid(horizontal: Axis, vertical: Axis, *, label: str = "step") -> list[str]:
+    """Lines and labels of both axes.
+
+    Args:
+        label: what the horizontal one measures.
+    """
     parts = []
-    for tick in vertical.ticks:
-        y = f"{vertical.at(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+    for place, text in vertical.marks:
+        y = f"{place:.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y}" dy="0.35em" text-anchor="end">{number(tick)}</text>'
+            f'<text class="tick" x="{LEFT - 8}" y="{y}" dy="0.35em" text-anchor="end">{escape(text)}</text>'
         )
-    bottom = HEIGHT - _BOTTOM
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>')
-    for tick in horizontal.ticks:
-        x = f"{horizontal.at(tick):.1f}"
+    bottom = HEIGHT - BOTTOM
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+    for place, text in horizontal.marks:
+        x = f"{place:.1f}"
         parts.append(
-            f'<text class="tick" x="{x}" y="{bottom + 18}" text-anchor="middle">{number(tick)}</text>'
+            f'<text class="tick" x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(text)}</text>'
         )
-    parts.append(f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 2}" text-anchor="end">step</text>')
+    parts.append(
+        f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(label)}</text>'
+    )
     return parts
 
 
-def _marks(marks: Sequence[tuple[float, str]], horizontal: _Axis) -> list[str]:
+def _marks(marks: Sequence[tuple[float, str]], horizontal: Axis) -> list[str]:
     return [
-        f'<line class="mark" x1="{horizontal.at(step):.1f}" x2="{horizontal.at(step):.1f}" y1="{_TOP}" '
-        f'y2="{HEIGHT - _BOTTOM}"><title>{escape(note)}</title></line>'
+        f'<line class="mark" x1="{horizontal.at(step):.1f}" x2="{horizontal.at(step):.1f}" y1="{TOP}" '
+        f'y2="{HEIGHT - BOTTOM}"><title>{escape(note)}</title></line>'
         for step, note in marks
         if horizontal.low <= step <= horizontal.high
     ]
@@ -164,9 +189,11 @@ def _legend(series: Sequence[Series]) -> str:
     return "".join(f'<span class="key {each.style}">{escape(each.name)}</span>' for each in series)
 
 
-def _thinned(points: Sequence[tuple[float, float]], *, log: bool) -> tuple[tuple[float, float], ...]:
-    """What can be drawn: positive on a log axis, and at most _MOST_POINTS, each the mean of its neighbours."""
+def thinned(
+    points: Sequence[tuple[float, float]], *, log: bool, most: int = _MOST_POINTS
+) -> tuple[tuple[float, float], ...]:
+    """What can be drawn: positive on a log axis, and at most `most`, each the mean of its neighbours."""
     kept = [(x, y) for x, y in points if y > 0 or not log]
-    group = -(-len(kept) // _MOST_POINTS) or 1
+    group = -(-len(kept) // most) or 1
     chunks = [kept[i : i + group] for i in range(0, len(kept), group)]
     return tuple((chunk[-1][0], sum(y for _, y in chunk) / len(chunk)) for chunk in chunks)

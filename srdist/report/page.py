@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from srdist import __version__
@@ -15,6 +14,7 @@ from srdist.machine.files import write_named
 from srdist.report import charts
 from srdist.report import samples as samplesection
 from srdist.report.charts import Chart, Series
+from srdist.report.document import card_row, document, table
 from srdist.report.record import Row, RunRecord, number_of, read_run
 
 
@@ -48,16 +48,7 @@ def page(record: RunRecord) -> str:
         f"<p>srdist {__version__}. PSNR-Y and SSIM-Y: luma of 8-bit images, border of {record.config.model.scale} pixels; "
         "RMSE: RGB in [0, 1]; means over the validation images.</p>",
     ]
-    package = files("srdist.report")
-    style, script = (package.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(record.name)} - srdist</title><link rel="icon" href="data:,">'
-        f"<style>{style}</style></head>\n<body><main>\n"
-        + "\n".join(body)
-        + f"\n</main>\n<script>{script}</script></body></html>\n"
-    )
+    return document(record.name, body)
 
 
 def _status(record: RunRecord) -> str:
@@ -92,10 +83,7 @@ def _cards(record: RunRecord) -> str:
     bad = max([0.0, *_values(record.train, "bad_samples")])
     if bad:
         cards.append((f"{bad:.0f}", "damaged samples left out"))
-    inner = "".join(
-        f'<div class="card"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in cards
-    )
-    return f'<div class="cards">{inner}</div>'
+    return card_row(cards)
 
 
 def _quality(record: RunRecord) -> str:
@@ -109,7 +97,7 @@ def _quality(record: RunRecord) -> str:
         (name, *(f"{number_of(row, prefix + key):.{digits}f}" for key, digits in _SCORES))
         for name, row, prefix in rows
     ]
-    return _table(["", "PSNR-Y, dB", "SSIM-Y", "RMSE"], cells) + (
+    return table(["", "PSNR-Y, dB", "SSIM-Y", "RMSE"], cells) + (
         f"<p>{record.best.get('images', 0):,} images of {escape(record.config.data.shards)}, "
         f"split {escape(record.config.data.val_split)}.</p>"
     )
@@ -173,7 +161,7 @@ def _sessions(record: RunRecord) -> str:
     first = record.sessions[0].opened
     facts = [f"{first[name]:,} {label}" for name, label in _FACTS if name in first]
     facts += [f"manifest {first['manifest_id']}"] if "manifest_id" in first else []
-    return _table(heads, cells, numbers=False) + f"<p>{escape(', '.join(facts))}</p>"
+    return table(heads, cells, numbers=False) + f"<p>{escape(', '.join(facts))}</p>"
 
 
 _FACTS = (("parameters", "parameters"), ("train_samples", "training images"))
@@ -181,19 +169,8 @@ _FACTS = (("parameters", "parameters"), ("train_samples", "training images"))
 
 def _config(record: RunRecord) -> str:
     cells = list(describe(record.config))
-    table = _table(["field", "value", "meaning"], cells, numbers=False)
-    return f"<details open><summary>{len(cells)} fields</summary>{table}</details>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
-    style = ' class="n"' if numbers else ""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        inner = "".join(f"<{tag}{style if i else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells))
-        return f"<tr>{inner}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f'<div class="wide"><table><thead>{line("th", heads)}</thead><tbody>{body}</tbody></table></div>'
+    fields = table(["field", "value", "meaning"], cells, numbers=False)
+    return f"<details open><summary>{len(cells)} fields</summary>{fields}</details>"
 
 
 def _points(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:

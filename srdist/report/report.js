@@ -1,7 +1,20 @@
 "use strict";
 
+// A sweep: what the pointer is at is lit up wherever its trial stands.
+const ofTrials = [...document.querySelectorAll("[data-trial]")];
+for (const mark of ofTrials) {
+  mark.addEventListener("pointerenter", () => {
+    document.querySelector("main").classList.add("faded");
+    for (const each of ofTrials) each.classList.toggle("lit", each.dataset.trial === mark.dataset.trial);
+  });
+  mark.addEventListener("pointerleave", () => {
+    document.querySelector("main").classList.remove("faded");
+    for (const each of ofTrials) each.classList.remove("lit");
+  });
+}
+
 // Charts: the pointer shows the values at the nearest step.
-for (const chart of document.querySelectorAll(".chart")) {
+for (const chart of document.querySelectorAll(".chart:not(.trials)")) {
   const svg = chart.querySelector("svg");
   if (!svg) continue;
   const series = JSON.parse(chart.querySelector("script").textContent);

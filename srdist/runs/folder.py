@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _PATIENCE_S = 5.0
 """A run that was just stopped is still saving: the next one waits this long for the folder."""
 
+
+class InUseError(UserError):
+    """Another process trains in this run folder."""
+
+
 FROZEN = (
     "model.*",
     "data.train_split",
@@ -41,14 +46,14 @@ def lock(run: Path) -> BaseFileLock:
     """Hold the run folder until the lock is released or this process ends, however it ends.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be made.
+        InUseError: another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / ".lock"
     held = locks.take(path, patience_s=_PATIENCE_S)
     if held is None:
         holder = path.read_text().strip() or "another process"
-        raise UserError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
+        raise InUseError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
     path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     return held
 

@@ -22,6 +22,10 @@ class WandbServer:
         """Run ids, each time that one was opened."""
         self.uploads: list[str] = []
         """Paths of uploaded files."""
+        self.sweep = ""
+        """The file of a sweep, for its agents."""
+        self.trials: dict[str, dict[str, Any]] = {}
+        """Values of the sweep's runs that no agent has had yet, by run id."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -104,6 +108,14 @@ class WandbServer:
         elif "createRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in given["files"]]
             data = {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+        elif "createAgent" in query:
+            data = {"createAgent": {"agent": {"id": "QWdlbnQ="}}}
+        elif "agentHeartbeat" in query:
+            commands = self._commands(busy=bool(json.loads(given.get("runState") or "{}")))
+            data = {"agentHeartbeat": {"agent": {"id": "QWdlbnQ="}, "commands": json.dumps(commands)}}
+        elif "sweep(" in query:
+            sweep = {"id": "U3dlZXA=", "name": "sweep", "config": self.sweep, "runs": {"edges": []}}
+            data = {"project": {"sweep": sweep | {"state": "RUNNING"}}}
         elif "createArtifact" in query:
             # Artifacts are checked in offline runs: refused here, they must not take the rows with them.
             return {"errors": [{"message": "no artifacts here"}], "data": None}
@@ -111,6 +123,16 @@ class WandbServer:
             # No artifact type is known yet; nothing else that is asked matters to a run.
             data = {"project": None} if "rtifact" in query else {}
         return {"data": data}
+
+    def _commands(self, *, busy: bool) -> list[dict[str, Any]]:
+        """What an agent is to do next: a run of the sweep, one after the other, or to end."""
+        if busy:
+            return []
+        if not self.trials:
+            return [{"type": "exit"}]
+        run_id = next(iter(self.trials))
+        args = {name: {"value": value} for name, value in self.trials.pop(run_id).items()}
+        return [{"type": "run", "run_id": run_id, "program": "srdist/train.py", "args": args}]
 
 
 def _body(request: BaseHTTPRequestHandler) -> bytes:
