@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from srdist.images.folder import read_regular
 from srdist.images.photo import WRITABLE, OutputFormat
 from srdist.machine.errors import UserError
 from srdist.machine.plainjson import parse_json
@@ -88,7 +89,7 @@ def write_job(job: Job, *, write: Callable[[Path, bytes], None]) -> None:
 def read_job(destination: Path) -> Job:
     """The job that was last begun in this folder; a UserError where there is none."""
     try:
-        values = parse_json((destination / STATE / "job.json").read_bytes())
+        values = parse_json(read_regular(destination / STATE / "job.json"))
         source, kind, settings = values["source"], values["format"], values["settings"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{destination}: no upscale job has been begun here") from error

@@ -11,6 +11,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from srdist.images.decode import UnreadableImageError
+from srdist.images.folder import open_regular
+from srdist.machine.errors import WorkError
 from srdist.machine.plainjson import parse_json
 
 _OFFSET_BITS = 40
@@ -82,9 +85,11 @@ class Receipts:
             offset = self._read[name]
             log = self._logs.index(name) + 1
             try:
-                file = (self.folder / name).open("rb")
+                file = open_regular(self.folder / name)
             except FileNotFoundError:  # its process has left, and had nothing to say
                 continue
+            except UnreadableImageError as error:
+                raise WorkError(f"{self.folder / name}: {error}") from error
             with file:
                 # Asked when it is open: what a client of a shared folder remembers of a file may be a minute old.
                 if os.fstat(file.fileno()).st_size <= offset:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from srdist.machine.claims import Worker
+from srdist.machine.errors import UserError, WorkError
+from srdist.upscaling.job import read_job
 from srdist.upscaling.receipts import Receipt, Receipts, parse_receipt
 
 
@@ -115,3 +117,14 @@ def test_a_receipt_from_before_there_were_checksums_counts() -> None:
     known = json.loads(receipt("a.png", run=1).line())
     del known["crc32"]
     assert parse_receipt(json.dumps(known).encode() + b"\n") == receipt("a.png", run=1, time=known["time"])
+
+
+def test_a_log_that_is_a_pipe_is_told_and_never_waited_for(tmp_path: Path) -> None:
+    with Worker(tmp_path):
+        os.mkfifo(tmp_path / "receipts" / "0.jsonl")
+        with pytest.raises(WorkError, match=r"0\.jsonl: a FIFO, not a regular file"):
+            list(Receipts(tmp_path / "receipts").refresh())
+    (tmp_path / "dst" / ".srdist").mkdir(parents=True)
+    os.mkfifo(tmp_path / "dst" / ".srdist" / "job.json")
+    with pytest.raises(UserError, match="no upscale job has been begun"):
+        read_job(tmp_path / "dst")
