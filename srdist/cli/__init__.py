@@ -1,6 +1,7 @@
 """The commands.
 
 main     the commands
+quality  evaluate and compare
 shards   pack and shards
 degrade  what training would see of some images
 sweep    sweep: the file, the table, exit code

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from srdist import __version__
 from srdist.cli.degrade import degrade as degrade_command
+from srdist.cli.quality import compare, evaluate
 from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
-from srdist.images.kernels import Kernel
 from srdist.machine import stopping
-from srdist.machine.errors import UserError, told_in_one_line
+from srdist.machine.errors import told_in_one_line
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
-    from srdist.degradations.section import DegradationSection
     from srdist.images.photo import OutputFormat
 
 
@@ -31,20 +30,13 @@ class _Group(click.Group):
             return super().invoke(ctx)
 
 
-def _warn(message: str) -> None:
-    from srdist.machine import ranks
-
-    if ranks.is_main():
-        click.echo(f"srdist: warning: {message}", err=True)
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="srdist")
 def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
 
 
-for command in (pack, shards, sweep, train_command, degrade_command):
+for command in (pack, shards, evaluate, compare, sweep, train_command, degrade_command):
     main.add_command(command)
 
 
@@ -68,138 +60,6 @@ def show(path: Path, fields: tuple[str, ...], overrides: tuple[str, ...]) -> Non
             section = heading
             click.echo(f"{section}:")
         click.echo(f"  {f'{field}: {value}':<34} # {meaning}")
-
-
-KERNELS = click.Choice(get_args(Kernel))
-
-
-def _of_kernel(kernel: Any) -> DegradationSection | None:
-    from srdist.degradations.config import KernelConfig
-
-    return KernelConfig(kernel=kernel) if kernel is not None else None
-
-
-@main.command()
-@click.option(
-    "--weights",
-    metavar="W",
-    help="Weights file, run folder or the name of bundled weights; without it the resamplings only.",
-)
-@click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
-@click.option(
-    "--lr",
-    type=click.Path(path_type=Path),
-    help="Folder of LR images of the same names; else LR is made from HR.",
-)
-@click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
-@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
-@click.option(
-    "--degrade",
-    type=click.Choice(["mild", "medium", "strong"]),
-    help="Make LR as files of the world are, in one of three ways that are equal for everybody.",
-)
-@click.option(
-    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
-@click.option(
-    "--csv",
-    "csv_file",
-    type=click.Path(path_type=Path),
-    help="Also write the scores of each image to this file.",
-)
-def evaluate(
-    weights: str | None,
-    hr: str,
-    lr: Path | None,
-    split: str | None,
-    kernel: Any,
-    degrade: Any,
-    scale: int | None,
-    as_json: bool,
-    markdown: bool,
-    csv_file: Path | None,
-) -> None:
-    """Score a network on a folder of images or on packed shards, beside the plain resamplings.
-
-    Also runs on several ranks, with the identical result: accelerate launch ... -m srdist evaluate ...
-    """
-    import json
-
-    from srdist.machine import ranks
-    from srdist.machine.files import write_named
-    from srdist.quality import table as qualitytable
-
-    made_by = _of_kernel(kernel)
-    if degrade is not None:
-        from srdist.degradations.fixed import fixed
-
-        if made_by is not None:
-            raise UserError(f"--kernel {kernel} and --degrade {degrade} both make LR: leave one out")
-        made_by = fixed(degrade)
-    with ranks.process_group() as device:
-        table = qualitytable.evaluate(
-            qualitytable.Evaluation(
-                weights,
-                hr,
-                lr=lr,
-                split=split,
-                scale=scale,
-                made_by=made_by,
-            ),
-            device=device,
-            warn=_warn,
-        )
-        if ranks.is_main():
-            if as_json:
-                click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
-            else:
-                click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
-            for failure in table.failures:
-                click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
-            if table.failures:
-                total = len(table.failures) + len(table.rows)
-                click.echo(
-                    f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
-                )
-            if csv_file is not None:
-                write_named(csv_file, qualitytable.as_csv(table).encode())
-    if table.failures:
-        click.get_current_context().exit(1)
-
-
-@main.command()
-@click.argument("image", type=click.Path(path_type=Path))
-@click.option("--weights", metavar="W", help="Weights file, run folder or the name of bundled weights.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The figure, a PNG.")
-@click.option(
-    "--methods",
-    metavar="A,B,...",
-    help="A contact sheet with error maps instead: of resamplings and weights.",
-)
-@click.option("--kernel", type=KERNELS, help="Kernel that makes LR.  [default: the weights' own]")
-@click.option(
-    "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without weights only."
-)
-def compare(
-    image: Path, weights: str | None, out: Path, methods: str | None, kernel: Any, scale: int | None
-) -> None:
-    """Draw IMAGE, made small, and upscaled again: original | low resolution | bicubic | super resolution, with a zoom.
-
-    The last of --methods is the one that the zoom shows at its best.
-    """
-    from srdist.machine import ranks
-    from srdist.quality.figure import compare as draw
-    from srdist.quality.figure import save_figure
-
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
-    with ranks.process_group() as device:
-        picture = draw(
-            image, names, weights, scale=scale, made_by=_of_kernel(kernel), device=device, warn=_warn
-        )
-        save_figure(out, picture)
-    click.echo(str(out))
 
 
 def _status(context: click.Context, _option: click.Parameter, dst: Path | None) -> None:
