@@ -1,6 +1,7 @@
 """What `kill -9` costs a run: N kills at random moments, and the same bits at the end as if there had been none.
 
 Usage: python -m benchmarks.survival [--quick] [--json FILE] [--kills 20] [--precision no bf16] [--seed 0]
+                                      [--set SECTION.FIELD=VALUE ...]
 
 A run of two ranks is killed N times: one of its ranks, everything at once, a data worker, or the launcher; at a
 random moment of its steps, and sometimes of its start-up; each time the same command is given again. At the end
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="kills for each precision")
     parser.add_argument("--precision", nargs="+", default=["no", "bf16"], choices=["no", "bf16"])
     parser.add_argument("--seed", type=int, default=0, help="of the victims and moments")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the runs beside their own")
     options = parser.parse_args()
     kills, precisions = (4, ["no"]) if options.quick else (options.kills, options.precision)
     results: dict[str, Any] = {"machine": machine(), "ranks": RANKS, "steps": STEPS, "runs": {}}
@@ -76,7 +79,7 @@ def main() -> None:
         shards = pack_small_set(Path(name))
         for precision in precisions:
             results["runs"][precision] = survive(
-                shards, Path(name), precision=precision, kills=kills, seed=options.seed
+                shards, Path(name), precision=precision, kills=kills, seed=options.seed, more=options.set
             )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,9 @@ def main() -> None:
     sys.exit(0 if all(run["equal"] and run["left_over"] == 0 for run in results["runs"].values()) else 1)
 
 
-def survive(shards: Path, work: Path, *, precision: str, kills: int, seed: int) -> dict[str, Any]:
+def survive(
+    shards: Path, work: Path, *, precision: str, kills: int, seed: int, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """One run killed `kills` times, compared with one that was left alone."""
     settings = (
         f"train.precision={precision}",
@@ -92,6 +97,7 @@ def survive(shards: Path, work: Path, *, precision: str, kills: int, seed: int) 
         "train.checkpoint_every=7",
         "train.validate_every=20",
         "log.sample_images=0",
+        *more,
     )
     print(f"\nprecision {precision}: {RANKS} ranks, {STEPS} steps, a checkpoint every 7, {kills} kills")
     whole = Launch(shards, work / f"{precision}-whole", settings, ranks=RANKS)

@@ -137,10 +137,12 @@ def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("data.kernel=null", "data.degradation.kind=second_order")])
 def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
-    small_set: Path, tmp_path: Path
+    small_set: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    told = survival.survive(small_set, tmp_path, precision="no", kills=len(survival.VICTIMS), seed=1)
+    kills = len(survival.VICTIMS)
+    told = survival.survive(small_set, tmp_path, precision="no", kills=kills, seed=1, more=more)
     assert {kill["victim"] for kill in told["kills"]} == set(survival.VICTIMS)
     assert told["different"] == []
     assert told["left_over"] == 0
