@@ -1,7 +1,9 @@
-"""Damaged images of every format through every way of decoding: pixels or the one error, never anything else.
+"""Damaged files, met by what reads them: the right result or one line, never anything else.
 
-`python -m benchmarks.fuzz [--quick] [--json FILE] [--seed S] [--count N]`. File number i of seed S is the same at
-every run, so that a finding is repeated with `--seed S --count 1 --first i`. Exit code 1 where something was found.
+`python -m benchmarks.fuzz [--part images|state] [--quick] [--json FILE] [--seed S] [--count N]`. The images are of every
+format and go through every way of decoding: pixels or the one error. The state is what srdist itself writes, met by its
+commands: fuzzstate.py. File number i of seed S is the same at every run, so that a finding is repeated with
+`--seed S --count 1 --first i`. Exit code 1 where something was found.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ import functools
 import io
 import json
 import random
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyvips
+import torch
 from PIL import Image
 
+from benchmarks import fuzzstate
+from benchmarks.loader import machine
 from srdist.images.decode import UnreadableImageError, decode_into, decode_rgb, image_size
 from srdist.images.photo import decode_photo, encode_photo
 from srdist.images.rows import is_deep
@@ -136,21 +142,33 @@ def findings(*, seed: int, first: int, count: int) -> list[dict[str, object]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="500 files")
-    parser.add_argument("--count", type=int, help="files [default: 10,000]")
+    parser.add_argument("--part", choices=["images", "state"], default="images")
+    parser.add_argument("--quick", action="store_true", help="500 images, 100 of state")
+    parser.add_argument("--count", type=int, help="files [default: 10,000 images, 1,000 of state]")
     parser.add_argument("--first", type=int, default=0, help="number of the first file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
-    count = options.count or (500 if options.quick else 10_000)
+    state = options.part == "state"
+    count = options.count or ((100 if state else 500) if options.quick else (1_000 if state else 10_000))
     began = time.monotonic()
-    found = findings(seed=options.seed, first=options.first, count=count)
+    if state:
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as work:
+            found = fuzzstate.findings(
+                Path(work), seed=options.seed, first=options.first, count=count, mutated=mutated
+            )
+        what = f"{count} damaged files of state, {len(fuzzstate.CASES)} kinds and commands"
+    else:
+        found = findings(seed=options.seed, first=options.first, count=count)
+        what = f"{count} damaged images, {len(WAYS)} ways of decoding"
     for one in found:
         print(f"file {one['file']} of seed {options.seed} ({one['kind']}), {one['way']}: {one['problem']}")
     seconds = round(time.monotonic() - began, 1)
-    print(f"{count} damaged images, {len(WAYS)} ways of decoding, {seconds} s: {len(found)} findings")
+    print(f"{what}, {seconds} s: {len(found)} findings")
     if options.json:
-        result = {"seed": options.seed, "count": count, "seconds": seconds, "findings": found}
+        asked = {"part": options.part, "seed": options.seed, "first": options.first, "count": count}
+        result = {"machine": machine(), **asked, "seconds": seconds, "findings": found}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     return 1 if found else 0
 
