@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmarks.lowres import halves, network
 from srdist.images.photo import Photo, decode_photo, encode_photo
-from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.network import Network
+from srdist.networks.tilednetwork import TiledNetwork
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.pipeline import CPU_LANES
 from srdist.upscaling.tree import upscale_tree

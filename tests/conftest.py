@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from benchmarks.processes import ROOT, clean_environment
 from benchmarks.runs import pack_small_set
@@ -18,6 +19,10 @@ from benchmarks.standin import stand_in
 from tests.packed_sets import images, packed
 
 __all__ = ["ROOT", "clean_environment", "images", "packed"]
+
+# The same examples at every run, and none too slow: a busy machine is no failure.
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("suite")
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

@@ -82,8 +82,12 @@ class Worker:
             sync(folder)  # a log that is synced is of use only where its name is on the disk too
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()
-        self._bury()
-        self._join_run()
+        try:
+            self._bury()
+            self._join_run()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -123,6 +123,14 @@ def test_processes_that_live_at_the_same_time_are_of_one_run(tmp_path: Path) -> 
         assert (later.run, later.run_purpose) == (2, "x3")
 
 
+def test_a_process_that_cannot_begin_leaves_no_sign_of_life(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "1").mkdir(parents=True)  # damaged: a folder in a file's place
+    with pytest.raises(OSError, match="directory"), Worker(tmp_path):
+        pass
+    assert not [*(tmp_path / "workers").iterdir(), *(tmp_path / "receipts").iterdir()]
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+
 def test_a_killed_process_ends_its_run(tmp_path: Path) -> None:
     process = other_process(tmp_path)
     process.send_signal(signal.SIGKILL)

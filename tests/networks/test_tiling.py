@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from srdist.networks.config import SRCNNConfig
@@ -244,3 +246,34 @@ def test_tiles_that_agree_are_not_changed_by_fading(photos: dict[str, np.ndarray
     whole = in_tiles(network, tile=1000).upscale(image)
     network.halo = None
     assert np.array_equal(in_tiles(network, tile=40).upscale(image), whole)
+
+
+SIDE = st.integers(1, 90)
+
+
+@given(SIDE, SIDE, st.integers(0, 9), st.integers(0, 9), st.integers(1, 50))
+def test_tiles_cover_every_pixel_once_and_none_is_larger_than_asked(
+    height: int, width: int, top: int, left: int, tile: int
+) -> None:
+    whole = Box(top, top + height, left, left + width)
+    covered = np.zeros((top + height, left + width), int)
+    for box in cut(whole, tile=tile):
+        assert 0 < box.bottom - box.top <= tile
+        assert 0 < box.right - box.left <= tile
+        covered[box.top : box.bottom, box.left : box.right] += 1
+    assert (covered[top:, left:] == 1).all()
+    assert covered.sum() == height * width
+
+
+@given(SIDE, SIDE, st.integers(1, 50), st.integers(0, 20), st.integers(1, 8))
+def test_a_tile_with_its_halo_lies_in_the_image_and_on_the_networks_grid(
+    height: int, width: int, tile: int, halo: int, multiple: int
+) -> None:
+    for box in cut(Box(0, height, 0, width), tile=tile):
+        grown = box.grown(halo, height=height, width=width, multiple=multiple)
+        assert grown.inside(Box(0, height, 0, width)) == grown
+        assert box.inside(grown) == box
+        assert grown.top % multiple == grown.left % multiple == 0
+        assert grown.bottom == height or grown.bottom % multiple == 0
+        assert grown.top <= max(box.top - halo, 0)
+        assert grown.bottom >= min(box.bottom + halo, height)

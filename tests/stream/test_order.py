@@ -7,6 +7,8 @@ from math import isqrt
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srdist.stream.order import GlobalOrder, Order, OrderMode, WindowOrder, make_order
 
@@ -155,3 +157,34 @@ def test_a_thousand_million_samples_need_no_more_memory_than_ten_thousand(mode: 
         peaks[size] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[10**9] - peaks[10_000] < 20e6
+
+
+SHARDS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+
+
+@given(SHARDS, st.integers(0, 2**63), st.integers(1, 5), st.integers(0, 2**31))
+def test_whatever_the_shards_the_seed_and_the_window_an_epoch_is_each_sample_once(
+    shards: list[int], seed: int, window: int, epoch: int
+) -> None:
+    count = sum(shards)
+    places = np.arange(epoch * count, (epoch + 1) * count)
+    for order in (GlobalOrder(shards, seed=seed), WindowOrder(shards, window=window, seed=seed)):
+        ids = order.ids(places)
+        assert sorted(ids) == list(range(count))
+        # In pieces and backwards it is the same: a position does not depend on what was asked before.
+        assert [int(order.ids(places[i : i + 1])[0]) for i in range(count - 1, -1, -7)] == list(ids[::-7])
+        ends = np.cumsum(shards)
+        read = [int(np.searchsorted(ends, one, side="right")) for one in ids]
+        assert order.shards(int(places[0]), int(places[-1]) + 1) == list(dict.fromkeys(read))
+
+
+@given(SHARDS, st.integers(0, 2**63), st.integers(1, 5))
+def test_in_a_window_no_sample_comes_of_another_windows_shards(
+    shards: list[int], seed: int, window: int
+) -> None:
+    order = WindowOrder(shards, window=window, seed=seed)
+    ends = np.cumsum(shards)
+    for place, one in enumerate(order.ids(np.arange(sum(shards)))):
+        shard = int(np.searchsorted(ends, one, side="right"))
+        assert shard in order.shards_at(place)
+        assert len(order.shards_at(place)) <= window

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srdist.images.photo import OutputFormat, probe_size
 from srdist.machine.files import write_bytes
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.outputs import unusual_outputs, usual_output
-from srdist.upscaling.plan import Inputs, Plan
+from srdist.upscaling.plan import MAX_UNIT_IMAGES, MAX_UNIT_PIXELS, Inputs, Paths, Plan, cut_units
 from srdist.upscaling.receipts import Receipts
 
 
@@ -91,3 +93,54 @@ def test_sizes_are_read_once_and_again_where_their_file_is_damaged(
     (kept,) = cache.iterdir()
     kept.write_bytes(kept.read_bytes()[:11])
     assert sorted(Plan(inputs, cache=cache, write=write_bytes).pixels) == [30, 40]
+
+
+@given(st.lists(st.integers(0, 1 << 24), min_size=1, max_size=700))
+def test_units_hold_every_image_once_in_order_and_keep_within_their_bounds(pixels: list[int]) -> None:
+    units = list(cut_units(pixels))
+    assert [i for unit in units for i in unit] == list(range(len(pixels)))
+    for unit in units:
+        assert 1 <= len(unit) <= MAX_UNIT_IMAGES
+        assert len(unit) == 1 or sum(pixels[unit.start : unit.stop]) <= MAX_UNIT_PIXELS
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=6)
+
+
+@given(st.sets(NAMES, max_size=30), NAMES)
+def test_a_path_is_found_where_it_stands_and_nowhere_else(names: set[str], other: str) -> None:
+    kept = [name for name in names if _encodable(name)]
+    paths = Paths()
+    for name in sorted(kept, key=os.fsencode):
+        paths.append(name)
+    assert [paths.find(paths[i]) for i in range(len(paths))] == list(range(len(kept)))
+    assert not _encodable(other) or (paths.find(other) is None) == (other not in kept)
+
+
+STEMS = st.sampled_from(["a", "b", "a.jpg", "a.png", "a_", "A", "", ".a"])
+ENDINGS = st.sampled_from([".png", ".jpg", ".jpeg", ".gif", ".PNG", ".webp", ".tif", ".bmp", ".jpg_.png"])
+
+
+@given(
+    st.sets(st.builds("".join, st.tuples(STEMS, ENDINGS)), max_size=20),
+    st.sets(st.builds("".join, st.tuples(STEMS, ENDINGS)), max_size=4),
+    st.sampled_from([None, "png", "jpg", "webp"]),
+)
+def test_outputs_of_a_folder_are_as_many_as_its_images_and_beside_its_folders(
+    names: set[str], folders: set[str], output_format: OutputFormat | None
+) -> None:
+    files = sorted(names - folders)
+    unusual = unusual_outputs(files, folders, output_format=output_format)
+    outputs = [unusual.get(name) or usual_output(name, output_format=output_format) for name in files]
+    assert len(set(outputs)) == len(files)
+    assert not folders & set(outputs)
+    # Whoever has the name of an output keeps it.
+    for name, output in zip(files, outputs, strict=True):
+        assert output == name or usual_output(name, output_format=output_format) != name
+
+
+def _encodable(name: str) -> bool:
+    try:
+        return os.fsdecode(os.fsencode(name)) == name
+    except UnicodeError:
+        return False
