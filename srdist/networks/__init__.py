@@ -22,5 +22,5 @@ spandrelfile    a network of ours for programs built on spandrel
 readback        what such programs make of tensors
 foreign         ours, or what spandrel knows
 tiling          tiles with a halo, pasted together
-tilednetwork    a network over images of any size, as memory allows
+tilednetwork a network over images of any size, as memory allows
 """
