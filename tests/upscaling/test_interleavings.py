@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.upscaling.simulation import Process, World
+from tests.upscaling.simulatedprocess import Process
+from tests.upscaling.simulation import World
 
 IMAGES = 5
 WHICH = st.integers(0, 2)
