@@ -24,6 +24,8 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.processes import own_folders
+
 ROOT = Path(__file__).parents[1]
 BATCH = 32
 IMAGES = 381
@@ -358,15 +360,19 @@ def _start(
     what: str, name: str, work: Path, rank: int, world: int, resume: str | None, *, port: int = 29613
 ) -> subprocess.Popen[str]:
     own = ROOT / ".venv-bench" / name / "bin" / "python"
-    environment = os.environ | {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = (
+        dict(os.environ)
+        | own_folders(work / "own")
+        | {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        }
+    )
     command = [
         str(own) if own.exists() else sys.executable,
         "-m",

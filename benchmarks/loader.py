@@ -22,8 +22,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from PIL import Image
+
 from benchmarks import patches
 from benchmarks.contestants import CONTESTANTS
+from benchmarks.processes import own_folders
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("srdist", "seed", "webdataset")
@@ -145,6 +148,11 @@ def _make_set(images: Path, work: Path, *, count: int) -> None:
     paths = sorted(images.glob("*.jpg"))
     if not paths:
         sys.exit(f"{images}: no .jpg in it: give --images DIR, or type `make shards` for the demo tiles")
+    with Image.open(paths[0]) as image:
+        if image.size != (178, 218):
+            sys.exit(
+                f"{paths[0]}: is {image.width}x{image.height}, expected 178x218, the size of CelebA's images"
+            )
     (work / "images").mkdir()
     for number in range(count):
         shutil.copyfile(paths[number % len(paths)], work / "images" / f"{number:06d}.jpg")
@@ -165,6 +173,7 @@ def _ask(what: str, name: str, work: Path, *, workers: int = 0, seconds: float =
     done = subprocess.run(
         [_python(name), "-m", "benchmarks.contestants", what, name, *arguments],
         cwd=ROOT,
+        env=dict(os.environ) | own_folders(work / "own" / name),
         capture_output=True,
         text=True,
         check=False,
