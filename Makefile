@@ -4,6 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker a core: most of a test of processes is their start, which uses one core.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 SET ?= demo
 IMAGES ?=
 STAMP := .venv/.set-up
@@ -36,11 +38,11 @@ format: setup ## Format the code
 
 .PHONY: test
 test: setup ## Run the whole test suite, the slow part too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 .PHONY: test-fast
 test-fast: setup ## Run the test suite without its slow part
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # `make shards` bare packs the demo set, and again only when its recipe or its script changed.
 .PHONY: shards
@@ -114,7 +116,15 @@ pictures: setup ## Draw the pictures of README with the bundled weights
 	$(BIN)/srdist compare runs/astronaut.png --weights srcnn_x3 --out docs/pictures/compare_x3.png
 	$(BIN)/srdist compare runs/astronaut.png --methods nearest,bilinear,bicubic,lanczos,srcnn_x2 --out docs/pictures/methods_x2.png
 
+# runs/ may hold days of training: that has a target of its own, which asks.
 .PHONY: clean
-clean: ## Remove runs, packed sets and caches, not .venv
-	rm -rf runs shards/*/tiles shards/*/*.tar shards/*/manifest.json shards/*/index shards/*/left_out.jsonl
+clean: ## Remove caches and the packed demo set, not .venv, not runs/, no other set
+	rm -rf shards/demo/tiles shards/demo/*.tar shards/demo/manifest.json shards/demo/index shards/demo/left_out.jsonl
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.PHONY: clean-runs
+clean-runs: ## Remove runs/, with all networks trained here: asks first
+	@if [ ! -d runs ]; then echo "there is no runs/"; exit; fi; \
+	du -sh runs/*; read -r -p "Remove runs/ for good? Type yes: " answer || true; \
+	if [ "$$answer" != yes ]; then echo "runs/ is kept"; exit 1; fi; \
+	rm -rf runs

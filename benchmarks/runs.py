@@ -114,7 +114,7 @@ class Launch:
     def environment(self) -> dict[str, str]:
         return clean_environment() | {"ACCELERATE_USE_CPU": "true"} | self.env
 
-    def finish(self, *more: str, code: int = 0, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def finish(self, *more: str, code: int = 0, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run it to its end, which must have this exit code (None: any)."""
         done = subprocess.run(
             self.command(*more),
@@ -157,7 +157,7 @@ class Launch:
             row["step"]: (row["loss"], row["grad_norm"], row["learning_rate"]) for row in self.rows("train")
         }
 
-    def wait_for_step(self, step: int, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    def wait_for_step(self, step: int, process: subprocess.Popen[str], timeout_s: float = 600) -> None:
         """Wait until the log has this step."""
         path, end = self.run / "metrics.jsonl", time.monotonic() + timeout_s
         while time.monotonic() < end:

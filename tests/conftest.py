@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from benchmarks.processes import ROOT, clean_environment
 from benchmarks.runs import pack_small_set
 from benchmarks.standin import stand_in
+from srdist.machine.cores import usable_cores
+from tests.leftovers import _own_temporary_directory, nothing_is_left
 from tests.packed_sets import images, packed
 
-__all__ = ["ROOT", "clean_environment", "images", "packed"]
+__all__ = [
+    "ROOT",
+    "_own_temporary_directory",
+    "clean_environment",
+    "images",
+    "nothing_is_left",
+    "packed",
+]
 
 # The same examples at every run, and none too slow: a busy machine is no failure.
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50, database=None)
@@ -36,6 +48,11 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no ../shared/data beside the checkout"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: the cores that this process may use, as a container grants them."""
+    return usable_cores()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -46,6 +63,24 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what uses spandrel: names in torchvision's place, where it does not load with this torch."""
     for name, module in stand_in().items():
         monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """For a test of what a function says to wrong shapes: that they do not get as far is tests/shapes.py's doing."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def demo_set(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """shards/demo of this checkout, packed by one worker while the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    with FileLock((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo.lock"):
+        packed = run("make", "shards")
+    assert packed.returncode == 0, packed.stderr
+    return ROOT / "shards" / "demo"
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +130,7 @@ def run() -> Run:
     """
 
     def run_process(
-        *command: str | Path, timeout_s: float = 300, env: dict[str, str] | None = None, cwd: Path = ROOT
+        *command: str | Path, timeout_s: float = 600, env: dict[str, str] | None = None, cwd: Path = ROOT
     ) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).parent / str(command[0])
         return subprocess.run(

@@ -27,7 +27,7 @@ def test_one_machine_trains_on_the_ranks_of_the_file(
     small_set: Path, tmp_path: Path, name: str, more: list[str], world: int
 ) -> None:
     launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
-    _launch(launch, name, [*more, "--main_process_port", "0"]).communicate(timeout=120)
+    _launch(launch, name, [*more, "--main_process_port", "0"]).communicate(timeout=600)
     assert launch.rows("start")[0]["world"] == world
     assert launch.rows("done")[0]["step"] == 2
 
@@ -41,7 +41,7 @@ def test_two_machines_are_one_run_with_two_ranks(small_set: Path, tmp_path: Path
     common = ["--num_processes", "2", "--main_process_port", port]
     machines = [_launch(launch, "nodes", [*common, "--machine_rank", str(rank)]) for rank in (0, 1)]
     try:
-        said = [machine.communicate(timeout=150)[0] for machine in machines]
+        said = [machine.communicate(timeout=600)[0] for machine in machines]
     finally:
         for machine in machines:
             kill_tree(machine)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import BIN
 from srdist import config
 from srdist.settings.yaml12 import read_yaml
 from tests.conftest import ROOT, Run, clean_environment
@@ -61,9 +64,17 @@ def test_every_option_of_readmes_commands_exists(run: Run) -> None:
             assert option in shown.stdout, command
 
 
+def test_the_two_commands_of_the_front_page_set_up_what_they_need() -> None:
+    first = README.split("```")[1]
+    assert first.split("\n")[1:-1] == ["make demo", "make test"]
+    # What needs the environment on the path comes after the line that puts it there.
+    assert README.index("source .venv/bin/activate") < README.index("## CelebA")
+
+
 @pytest.mark.slow
-def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
+def test_the_demo_goes_the_whole_way_from_a_fresh_shell(tmp_path: Path, demo_set: Path) -> None:
     run_folder = tmp_path / "demo"
+    path = [entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry) != BIN]
     done = subprocess.run(
         [
             "make",
@@ -72,7 +83,7 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
             "DEMO_ARGS=--set train.steps=150 --set train.warmup_steps=20",
         ],
         cwd=ROOT,
-        env=clean_environment(),
+        env=clean_environment() | {"PATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -86,7 +97,7 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
         if line.startswith(("bicubic ", "srdist "))
     }
     assert float(scores["srdist"][0]) > float(scores["bicubic"][0])
-    tiles = ROOT / "shards/demo/tiles/test"
+    tiles = demo_set / "tiles/test"
     assert {p.name for p in tiles.iterdir()} <= {p.name for p in (run_folder / "upscaled").iterdir()}
     for name in (
         "best.safetensors",
@@ -100,9 +111,9 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("demo_set")
 def test_after_bare_make_shards_a_bare_launch_trains_the_demo(tmp_path: Path, run: Run) -> None:
     env = {"WANDB_MODE": "disabled"}
-    assert run("make", "shards").returncode == 0
     done = run(
         "accelerate",
         "launch",
@@ -124,3 +135,24 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
     assert len(named) > 30
     missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / file).read_text()]
     assert missing == []
+
+
+def test_cleaning_leaves_runs_and_packed_sets_and_removing_runs_asks(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    kept = ["runs/days/best.safetensors", "shards/celeba/000000.tar", "shards/celeba/manifest.json"]
+    for name in [*kept, "shards/demo/train-00000.tar", "shards/demo/manifest.json", ".mypy_cache/x"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def make(target: str, answer: str = "") -> tuple[int, list[str]]:
+        done = subprocess.run(
+            ["make", target], cwd=tmp_path, input=answer, capture_output=True, text=True, check=False
+        )
+        left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "Makefile"]
+        return done.returncode, sorted(str(path.relative_to(tmp_path)) for path in left)
+
+    assert make("clean") == (0, kept)
+    for answer in ("", "\n", "no\n", "y\n"):
+        assert make("clean-runs", answer) == (2, kept)
+    assert make("clean-runs", "yes\n") == (0, kept[1:])
+    assert make("clean-runs") == (0, kept[1:])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt64
 
 from srdist.degradations.draws import Draws
-from srdist.degradations.stage import Image, Stage
+from srdist.degradations.stage import Image, Resized, Stage
 
 Named = tuple[str, Stage]
 """A stage and its name, which its draws come from: it stays the same when stages are added around it."""
@@ -50,7 +50,7 @@ class Chain:
             lr[place], _ = self.explained(hr_u8[place], key)
         return lr
 
-    def explained(self, hr_u8: Image, key: int, /) -> tuple[Image, tuple[str, ...]]:
+    def explained(self, hr_u8: Image, key: int, /) -> tuple[Resized, tuple[str, ...]]:
         """The LR of one image, and what was drawn for it."""
         height, width = hr_u8.shape[:2]
         if height % self.scale or width % self.scale:

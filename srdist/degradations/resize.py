@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from srdist.degradations.draws import Draws
-from srdist.degradations.stage import Image, Made
+from srdist.degradations.stage import Image, Made, Resized
 from srdist.images.kernels import Kernel
 from srdist.images.resize import resize_u8
 
@@ -54,7 +54,7 @@ class ToLR:
         return resized(image, lr_size, kernel), f"{kernel} to LR"
 
 
-def resized(image: Image, size: tuple[int, int], kernel: Kernel) -> Image:
+def resized(image: Image, size: tuple[int, int], kernel: Kernel) -> Resized:
     """An image of another (height, width), as Pillow would make it."""
     if image.shape[:2] == size:
         return image

@@ -10,6 +10,8 @@ from jaxtyping import UInt8
 from srdist.degradations.draws import Draws
 
 Image = UInt8[np.ndarray, "h w 3"]
+Resized = UInt8[np.ndarray, "H W 3"]
+"""What is made of an image and has another size."""
 Made = tuple[np.ndarray, str]
 """The image, and a few words of what was drawn; "" where the stage left it alone."""
 

@@ -71,7 +71,7 @@ def _power(values: Float64[np.ndarray, "k k"], eighths: int) -> Float64[np.ndarr
     return result
 
 
-def _whole(weights: Float64[np.ndarray, "k k"]) -> Float32[np.ndarray, "k k"]:
+def _whole(weights: Float64[np.ndarray, "k k"]) -> Float32[np.ndarray, "l l"]:
     """Taps in proportion, which sum to SUM; rings of zeros around them are left out."""
     # Twice: of what is too small for a tap the others take their part, not the one in the middle.
     taps = _rounded(weights)
@@ -82,7 +82,7 @@ def _whole(weights: Float64[np.ndarray, "k k"]) -> Float32[np.ndarray, "k k"]:
     rows, columns = np.nonzero(taps)
     radius = int(max(abs(rows - middle).max(), abs(columns - middle).max()))
     inner = slice(middle - radius, middle + radius + 1)
-    trimmed: Float32[np.ndarray, "k k"] = taps[inner, inner].astype(np.float32)
+    trimmed: Float32[np.ndarray, "l l"] = taps[inner, inner].astype(np.float32)
     return trimmed
 
 

@@ -117,7 +117,9 @@ def _blocks(images: Tensor, *, overlap: int) -> Iterator[tuple[slice, slice]]:
             )
 
 
-def _ssim_map(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float) -> Float[Tensor, "n H W"]:
+def _ssim_map(
+    a: Float[Tensor, "*n h w"], b: Float[Tensor, "*n h w"], *, peak: float
+) -> Float[Tensor, "*n H W"]:
     mean_a, mean_b = _blur(a), _blur(b)
     variance_a = _blur(a * a) - mean_a * mean_a
     variance_b = _blur(b * b) - mean_b * mean_b
@@ -127,7 +129,7 @@ def _ssim_map(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: flo
     return index / ((mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2))
 
 
-def _blur(images: Float[Tensor, "n h w"]) -> Float[Tensor, "n H W"]:
+def _blur(images: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n H W"]:
     """The Gaussian window over the rows, then over the columns, where it lies inside.
 
     As sums of shifted images: 4 to 20 times as fast on the CPU as float64 convolutions (docs/log.md).

@@ -207,7 +207,7 @@ class EvalBatches:
     """Some samples in batches of one size each; positions are the ids."""
 
     filler: Filler
-    batches: tuple[tuple[tuple[int, int], Int64[np.ndarray, " n"]], ...]
+    batches: tuple[tuple[tuple[int, int], Int64[np.ndarray, " _"]], ...]
 
     def shape(self, number: int) -> Shape:
         (height, width), ids = self.batches[number]

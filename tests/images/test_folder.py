@@ -76,13 +76,13 @@ def test_a_walk_of_no_folder_is_refused(folder: Path, name: str) -> None:
 
 
 def test_every_command_ends_and_lists_them(folder: Path, tmp_path: Path, run: Run) -> None:
-    done = run("srdist", "upscale", folder, tmp_path / "dst", timeout_s=60)
+    done = run("srdist", "upscale", folder, tmp_path / "dst", timeout_s=600)
     assert done.returncode == 1
     assert "2 of 7 images" in done.stdout
     assert "5 failed" in done.stdout
     listed = [json.loads(line) for line in (tmp_path / "dst" / "failures.jsonl").read_text().splitlines()]
     assert {line["path"] for line in listed} == ODD.keys()
-    done = run("srdist", "evaluate", "--scale", "2", "--hr", folder, timeout_s=60)
+    done = run("srdist", "evaluate", "--scale", "2", "--hr", folder, timeout_s=600)
     assert done.returncode == 1
     assert all(f"srdist: {name}: {kind}, not a regular file" in done.stderr for name, kind in ODD.items())
     assert "5 of 7 images could not be evaluated" in done.stderr

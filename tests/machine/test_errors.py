@@ -111,5 +111,5 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
         assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=600) == 1
         assert process.stderr.read() == b""

@@ -24,10 +24,10 @@ from srdist.machine.plainjson import MAX_DEPTH, parse_json
 )
 def test_what_is_nested_too_deep_is_a_value_error(text: str) -> None:
     for data in (text, text.encode()):
-        begin = time.monotonic()
+        begin = time.process_time()
         with pytest.raises(ValueError, match="nested more than 64 deep"):
             parse_json(data)
-        assert time.monotonic() - begin < 2
+        assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "]" * 100, "{" + "[]" * 100, '["[[[' + "[" * 200, "nan"])

@@ -106,6 +106,7 @@ def test_an_image_smaller_than_the_window_has_a_psnr_but_no_ssim() -> None:
     assert metrics.ssim(luma(image)[:, :10], luma(image)[:, :10], peak=255).isnan().item()
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("score", [metrics.rmse, lambda a, b: metrics.psnr_y(a, b, border=0)])
 def test_images_of_two_sizes_are_not_compared(score: object) -> None:
     assert callable(score)

@@ -336,7 +336,7 @@ def test_a_browser_shows_the_report_and_its_controls_work(
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stderr

@@ -56,7 +56,7 @@ def test_a_server_that_dies_in_the_middle_costs_neither_the_run_nor_its_rows(
             server.close()
         else:
             server.broken = True
-        told = process.communicate(timeout=180)[0]
+        told = process.communicate(timeout=600)[0]
     assert process.returncode == 0, told
     assert list(launch.loss_trace()) == list(range(1, 301))
     said = [line for line in told.splitlines() if "W&B" in line]

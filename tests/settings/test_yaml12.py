@@ -41,10 +41,10 @@ MERGE_BOMB = "m0: &m0 {x: 1}\n" + "".join(
     ids=lambda text: text[:12] + "...",
 )
 def test_what_would_take_the_memory_or_the_stack_is_refused_at_once(text: str, words: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(UserError, match=words) as caught:
         parse_yaml(text, source="run.yaml")
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
     assert str(caught.value).startswith("run.yaml: not YAML")
     assert len(str(caught.value)) < 300
 

@@ -27,6 +27,7 @@ from srdist.shards.reader import ShardIndex
 from srdist.stream.order import make_order
 from srdist.stream.pairs import TrainStream
 from srdist.stream.share import Share
+from tests.training.runs import Here
 
 
 def own_lines(output: str) -> list[str]:
@@ -35,7 +36,7 @@ def own_lines(output: str) -> list[str]:
 
 
 def wait_until(
-    happened: Callable[[], bool], *, process: subprocess.Popen[str], timeout_s: float = 120
+    happened: Callable[[], bool], *, process: subprocess.Popen[str], timeout_s: float = 600
 ) -> None:
     end = time.monotonic() + timeout_s
     while not happened():
@@ -82,7 +83,7 @@ def test_a_signal_in_the_validation_of_two_ranks_saves_and_the_validation_is_mad
         victims = ranks_of(process.pid)
         for victim in victims if to == "all ranks" else victims[1:]:
             victim.send_signal(number)
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
         assert processes_of(launch.run) == []
     assert process.returncode == 0, out
     marker = json.loads((launch.run / "STOPPED").read_text())
@@ -90,7 +91,8 @@ def test_a_signal_in_the_validation_of_two_ranks_saves_and_the_validation_is_mad
     assert launch.rows("val") == []
     assert own_lines(out) == []
 
-    launch.finish()
+    # On one rank, in this process: a start less.
+    Here(launch.shards, launch.run, launch.settings).train()
     assert [row["step"] for row in launch.rows("val")] == [3]
     assert launch.final().trainer["state"]["validated_step"] == 3
 
@@ -110,11 +112,11 @@ def test_a_signal_in_the_start_up_of_two_ranks_is_not_lost(small_set: Path, tmp_
             os.killpg(process.pid, signal.SIGTERM)
             for rank in started:  # the launcher gives each a session of its own
                 os.killpg(rank.pid, signal.SIGTERM)
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
         assert processes_of(launch.run) == []
     assert json.loads((launch.run / "STOPPED").read_text())["step"] == 0, out
     assert launch.final().trainer["state"]["step"] == 0
-    launch.finish()
+    Here(launch.shards, launch.run, launch.settings).train()
     assert list(launch.loss_trace()) == list(range(1, 21))
 
 
@@ -132,7 +134,7 @@ def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
         wait_until(lambda: all(catches(rank, signal.SIGTERM) for rank in started), process=process)
         process.kill()
         process.wait()
-        _, left = psutil.wait_procs(started, timeout=10)
+        _, left = psutil.wait_procs(started, timeout=60)
         assert left == []
 
 
@@ -150,10 +152,10 @@ def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
 
 def test_the_comparison_of_two_runs_finds_a_single_flipped_bit(small_set: Path, tmp_path: Path) -> None:
     launch, other = (
-        Launch(small_set, tmp_path / "run", ("train.steps=2",)),
-        Launch(small_set, tmp_path / "other"),
+        Here(small_set, tmp_path / "run", ("train.steps=2",)),
+        Here(small_set, tmp_path / "other"),
     )
-    launch.finish()
+    launch.train()
     shutil.copytree(launch.run, other.run)
     assert differences(launch, other) == []
     checkpoint = other.run / "checkpoints/step-00000002"
@@ -172,7 +174,7 @@ def test_a_data_worker_killed_with_9_ends_both_ranks_with_one_clear_line(
         launch.wait_for_step(3, process)
         (worker,) = ranks_of(process.pid)[rank].children()
         worker.kill()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         assert processes_of(launch.run) == []
     assert process.returncode != 0
     (line,) = own_lines(out)
@@ -189,7 +191,7 @@ def test_a_rank_killed_with_9_ends_the_other_with_one_clear_line(
     with launch.going() as process:
         launch.wait_for_step(3, process)
         ranks_of(process.pid)[rank].kill()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         assert processes_of(launch.run) == []
     assert process.returncode != 0
     (line,) = own_lines(out)
@@ -214,12 +216,17 @@ def _fill(disk: Path) -> Path:
 def test_a_full_disk_ends_the_run_with_one_line_and_with_room_it_goes_on(
     small_set: Path, tiny_disk: Path, tmp_path: Path, log_every: int
 ) -> None:
-    settings = ("train.steps=200", "train.checkpoint_every=20", f"train.log_every={log_every}")
+    settings = (
+        "train.steps=200",
+        "train.checkpoint_every=20",
+        "train.threads=1",
+        f"train.log_every={log_every}",
+    )
     launch = Launch(small_set, tiny_disk / "run", settings)
     with launch.going() as process:
         wait_until((launch.run / "checkpoints/step-00000020").is_dir, process=process)
         filler = _fill(tiny_disk)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 1, out
     (line,) = own_lines(out)
     assert f"{launch.run}" in line
@@ -229,8 +236,8 @@ def test_a_full_disk_ends_the_run_with_one_line_and_with_room_it_goes_on(
 
     filler.unlink()
     assert f"resumes at step {good}" in launch.finish().stdout
-    whole = Launch(small_set, tmp_path / "whole", settings)
-    whole.finish()
+    whole = Here(small_set, tmp_path / "whole", settings)
+    whole.train()
     assert differences(launch, whole) == []
 
 
@@ -260,7 +267,7 @@ def test_a_shard_that_goes_during_the_run_ends_it_with_one_line_that_names_it(
                 shard.unlink()
             else:
                 os.truncate(shard, 0)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         assert processes_of(launch.run) == []
     assert process.returncode != 0
     (line,) = own_lines(out)
@@ -290,8 +297,8 @@ def test_a_damaged_sample_that_is_skipped_on_two_ranks_is_listed_and_weighs_noth
     settings = ("data.on_bad_sample=skip", "train.steps=8", "data.max_bad_fraction=0.5")
     launch = Launch(shards, tmp_path / "run", settings, ranks=2)
     launch.finish()
-    alone = Launch(shards, tmp_path / "alone", settings)
-    alone.finish()
+    alone = Here(shards, tmp_path / "alone", settings)
+    alone.train()
 
     assert list(launch.loss_trace()) == list(range(1, 9))
     listed = [json.loads(line) for line in (launch.run / "bad_samples.jsonl").read_text().splitlines()]
@@ -339,8 +346,8 @@ def _edit(checkpoint: Path, name: str, change: Callable[[bytes], bytes]) -> None
 
 
 def test_an_epoch_that_is_not_every_sample_exactly_once_ends_the_run(small_set: Path, tmp_path: Path) -> None:
-    launch = Launch(small_set, tmp_path / "run", ("train.steps=2",))
-    launch.finish()
+    launch = Here(small_set, tmp_path / "run", ("train.steps=2",))
+    launch.train()
 
     def change(data: bytes) -> bytes:
         trainer = json.loads(data)

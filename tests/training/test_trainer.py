@@ -110,7 +110,7 @@ def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
             (launch.run / "STOP").touch()
         else:
             process.send_signal(getattr(signal, how))
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     marker = json.loads((launch.run / "STOPPED").read_text())
     assert marker["reason"] in (how, "STOP file")
@@ -161,7 +161,7 @@ def test_a_run_that_waits_for_a_stopped_data_worker_still_saves_and_ends_at_a_si
         worker.suspend()
         time.sleep(0.7)  # so that the run has used up what the worker had made
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert json.loads((launch.run / "STOPPED").read_text())["step"] == launch.final().trainer["state"]["step"]
     assert processes_of(launch.run) == []
@@ -175,7 +175,7 @@ def test_term_to_the_whole_group_of_two_ranks_saves_and_leaves_no_process(
     with launch.going() as process:
         launch.wait_for_step(5, process)
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=90)
+        process.communicate(timeout=600)
     step = launch.final().trainer["state"]["step"]
     assert json.loads((launch.run / "STOPPED").read_text()) == {"reason": "SIGTERM", "step": step}
     assert processes_of(launch.run) == []
@@ -394,7 +394,7 @@ def test_ranks_whose_launcher_is_killed_save_and_leave(small_set: Path, tmp_path
         left_over = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(left_over, timeout=30)
+        _, alive = psutil.wait_procs(left_over, timeout=60)
     assert alive == []
     assert (
         json.loads((launch.run / "STOPPED").read_text())["step"]
@@ -430,7 +430,7 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path
     try:
         launch.wait_for_step(25, process)
         ranks_of(process.pid)[-1].kill()
-        out, _ = process.communicate(timeout=150)
+        out, _ = process.communicate(timeout=600)
     finally:
         kill_tree(process)
     assert process.returncode == 0, out
