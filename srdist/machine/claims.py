@@ -210,13 +210,18 @@ class Worker:
     def _be_born(self) -> None:
         # Renamed into place with its `alive` file in it: a folder without one is a dead process's.
         unborn = self.scratch.with_name(f".{self.name}")
-        shutil.rmtree(unborn, ignore_errors=True)
-        unborn.mkdir()
-        (unborn / "run").write_text(str(self.run))
-        (unborn / self._alive.name).write_text(json.dumps(whereabouts()))
-        shutil.rmtree(self.scratch, ignore_errors=True)  # half removed
-        unborn.rename(self.scratch)
-        self.births += 1
+        while True:
+            shutil.rmtree(unborn, ignore_errors=True)
+            unborn.mkdir()
+            try:
+                (unborn / "run").write_text(str(self.run))
+                (unborn / self._alive.name).write_text(json.dumps(whereabouts()))
+                shutil.rmtree(self.scratch, ignore_errors=True)  # half removed
+                unborn.rename(self.scratch)
+            except FileNotFoundError:  # it slept in its birth, and others took it for dead
+                continue
+            self.births += 1
+            return
 
     def _join_run(self) -> None:
         """Become one of the run whose processes live, or begin the next one."""

@@ -123,6 +123,24 @@ def test_processes_that_live_at_the_same_time_are_of_one_run(tmp_path: Path) -> 
         assert (later.run, later.run_purpose) == (2, "x3")
 
 
+def test_whoever_is_buried_in_its_birth_is_born_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text = Path.write_text
+    buried: list[Path] = []
+
+    def bury_and_write(self: Path, text: str) -> int:
+        if not buried and self.name == "alive":
+            buried.append(self)
+            shutil.rmtree(self.parent)
+        return write_text(self, text)
+
+    monkeypatch.setattr(Path, "write_text", bury_and_write)
+    with Worker(tmp_path) as worker:
+        assert buried
+        assert living(tmp_path) == [worker.name]
+
+
 def test_a_process_that_cannot_begin_leaves_no_sign_of_life(tmp_path: Path) -> None:
     (tmp_path / "runs" / "1").mkdir(parents=True)  # damaged: a folder in a file's place
     with pytest.raises(OSError, match="directory"), Worker(tmp_path):
