@@ -54,7 +54,7 @@ class TrainConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this L2 norm; null = not clipped."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay a step of an exponential moving average of the weights, which is then what is validated and saved for use; null = off."""
+    """Decay a step of an exponential moving average of the weights, less at first ((1 + step) / (10 + step)), which is then what is validated and saved for use; null = off."""
     max_bad_steps: Annotated[int, Field(ge=1)] = 10
     """Steps in a row with a non-finite loss or gradient after which the run stops; each such step is skipped."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -31,15 +31,13 @@ DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the config."
 )
-@click.option(
-    "--run", type=click.Path(path_type=Path), help="Run folder; default runs/ and the config's name."
-)
+@click.option("--run", type=click.Path(), help="Run folder; default runs/ and the config's name.")
 @click.option("--quiet", is_flag=True, help="No lines on the console but warnings.")
 def command(
     config_path: Path | None,
     fields: tuple[str, ...],
     overrides: tuple[str, ...],
-    run: Path | None,
+    run: str | None,
     quiet: bool,
 ) -> None:
     """Train a network, or go on where the run folder stands.
@@ -49,7 +47,9 @@ def command(
     On one process; on several: accelerate launch --config_file launch/FILE.yaml srdist/train.py with the same options.
     """
     stopping.install()
-    train(config_path, (*overrides, *fields), run=run, quiet=quiet)
+    if run == "":
+        raise UserError("--run: found an empty name, expected a folder (the current one is .)")
+    train(config_path, (*overrides, *fields), run=None if run is None else Path(run), quiet=quiet)
 
 
 def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | None, quiet: bool) -> None:

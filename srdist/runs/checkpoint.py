@@ -119,6 +119,11 @@ def read(folder: Path) -> Checkpoint:
         raise DamagedCheckpointError(f"{folder}: cannot be parsed: {error!r}") from error
 
 
+def any_in(folder: Path) -> bool:
+    """Whether there is a checkpoint under `folder`, damaged or not."""
+    return bool(_folders(folder))
+
+
 def newest(folder: Path) -> tuple[Path, Checkpoint, list[str]] | None:
     """The newest checkpoint under `folder` that verifies, and why newer ones were passed over.
 

@@ -99,6 +99,16 @@ def check_no_weights(run: Path) -> None:
         )
 
 
+def check_own_files(run: Path) -> None:
+    """Refuse to begin anew over files of another hand: wandb_id.txt is the first file that a training writes."""
+    foreign = [name for name in ("config.yaml", "metrics.jsonl") if os.path.lexists(run / name)]
+    if foreign and not (run / "wandb_id.txt").exists():
+        raise UserError(
+            f"{run}: holds {' and '.join(foreign)} that no training wrote (there is no wandb_id.txt), and a new one "
+            "would overwrite them: choose another --run, or move them away"
+        )
+
+
 def mark_stopped(run: Path, *, reason: str, step: int) -> None:
     """Leave STOPPED, for scripts that cannot see our exit code through a launcher; take the STOP file away."""
     write_json(run / "STOPPED", {"reason": reason, "step": step})

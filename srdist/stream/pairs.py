@@ -71,8 +71,7 @@ class TrainStream:
             UserError: the batch, the patch or the images do not fit each other; the message says what would.
         """
         check_batch(global_batch, rank_batch=rank_batch, world=share.world)
-        _check_epoch(index, data.patches_per_image, global_batch=global_batch)
-        height, width = _frame(index, data.hr_patch, scale)
+        height, width = check_set(index, data, scale=scale, global_batch=global_batch)
         order = make_order(
             data.order,
             shard_samples=index.shard_samples,
@@ -171,6 +170,12 @@ def check_batch(global_batch: int, *, rank_batch: int, world: int) -> None:
             f"train.global_batch {global_batch} is not a multiple of rank_batch x ranks = {rank_batch} x {world}: "
             f"the nearest that fits is {fits}"
         )
+
+
+def check_set(index: ShardIndex, data: DataConfig, *, scale: int, global_batch: int) -> tuple[int, int]:
+    """Refuse a set that has too few images or too small ones for the batches; return their HR (height, width)."""
+    _check_epoch(index, data.patches_per_image, global_batch=global_batch)
+    return _frame(index, data.hr_patch, scale)
 
 
 def _check_epoch(index: ShardIndex, patches: int, *, global_batch: int) -> None:

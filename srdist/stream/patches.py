@@ -76,5 +76,7 @@ def turned(image_u8: UInt8[np.ndarray, "h w 3"], way: int) -> UInt8[np.ndarray, 
     image_u8 = np.rot90(image_u8, way // 2) if way >= 2 else image_u8
     if way % 2:
         # torch's flip copies whole rows of pixels: 14 us for 178x218, where NumPy's negative stride takes 280.
-        image_u8 = torch.from_numpy(np.ascontiguousarray(image_u8)).flip(1).numpy()
+        # A turned view is copied by `copy`: ascontiguousarray leaves the negative stride of a side of one pixel.
+        whole = image_u8.copy() if way >= 2 else np.ascontiguousarray(image_u8)
+        image_u8 = torch.from_numpy(whole).flip(1).numpy()
     return image_u8

@@ -25,11 +25,12 @@ class Beginning(NamedTuple):
     """Names of the tensors that a file of another scale in `train.init_from` does not give."""
 
 
-def begin_network(config: Config, *, rank_batch: int) -> Beginning:
+def begin_network(config: Config, *, rank_batch: int, resumes: bool = False) -> Beginning:
     """The network that a run trains, as it begins.
 
     Args:
         rank_batch: images of a rank in one forward pass.
+        resumes: whether the weights will come from a checkpoint; `train.init_from` is not read then.
 
     Raises:
         UserError: it cannot be made, or trained on patches of this size or in this precision; or it and `train.init_from`
@@ -47,7 +48,7 @@ def begin_network(config: Config, *, rank_batch: int) -> Beginning:
             f"{network.smallest * config.model.scale}: this network takes no fewer than {network.smallest} LR pixels"
         )
     start = config.train.init_from
-    anew = [] if start is None else start_from(network, config.model, start)
+    anew = [] if start is None or resumes else start_from(network, config.model, start)
     frozen = freeze_unreached(network, images=min(rank_batch, 2), side=max(side, 8), precision=precision)
     return Beginning(network, frozen, anew)
 

@@ -89,6 +89,7 @@ def restore(
     found = ranks.main_first(lambda: checkpoint.newest(run / "checkpoints"))
     if found is None:
         ranks.main_first(lambda: runfolder.check_no_weights(run))
+        ranks.main_first(lambda: runfolder.check_own_files(run))
         return RunState(Counts(), Trace(), _proof(config, index, step=0))
     path, saved, passed_over = found
     for problem in passed_over:
@@ -169,6 +170,8 @@ def prepare_folder(
     run: Path, config: Config, state: RunState, log: RunLog, learner: Learner, manifest_id: str
 ) -> str:
     """Bring a run folder's files to where the run stands; return the W&B id. For the first rank alone."""
+    # The first file of a run, which says that those after it are its own.
+    wandb_id = runfolder.wandb_id(run, candidate=state.wandb_id or new_id())
     runfolder.clear_stopped(run)
     log.forget_after(state.counts.step)
     write_bytes(run / "config.yaml", dump(config).encode())
@@ -178,7 +181,7 @@ def prepare_folder(
         last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=step)
         _write_where_other(run / "last.safetensors", last)
     _write_best(state, run)
-    return runfolder.wandb_id(run, candidate=state.wandb_id or new_id())
+    return wandb_id
 
 
 def _proof(config: Config, index: ShardIndex, *, step: int) -> EpochProof:

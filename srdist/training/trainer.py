@@ -21,10 +21,11 @@ from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.networks.network import Network
 from srdist.quality.scores import Scores
+from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
 from srdist.shards.reader import BadSample, ShardIndex
-from srdist.stream.pairs import Pair, TrainStream
+from srdist.stream.pairs import Pair, TrainStream, check_set
 from srdist.stream.share import Share
 from srdist.training.announce import tell_network, tell_scores, tell_start
 from srdist.training.beginning import begin_network
@@ -92,6 +93,7 @@ class Trainer:
 
     def _open(self) -> None:
         config, run = self.config, self.run
+        self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
         self.index, network, self.validator = ranks.together(self._open_inputs)
         self.learner = Learner(
             network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
@@ -289,7 +291,9 @@ class Trainer:
         """What this rank reads: the images, the network's first weights, the validation split."""
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
-        self.beginning = begin_network(config, rank_batch=self.rank_batch)
+        # Before the network is tried out on a patch of that size.
+        check_set(index, config.data, scale=config.model.scale, global_batch=config.train.global_batch)
+        self.beginning = begin_network(config, rank_batch=self.rank_batch, resumes=self._resumes)
         return index, self.beginning.network, Validator(config, device=self.accelerator.device, run=self.run)
 
     def _take_lock(self) -> None:

@@ -17,6 +17,7 @@ from srdist.degradations.kernel import KernelDegradation
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.reader import BadSampleError, ShardIndex
+from srdist.stream import patches
 from srdist.stream.config import DataConfig
 from srdist.stream.pairs import TrainStream, eval_stream
 from srdist.stream.proof import EpochProof
@@ -239,6 +240,14 @@ def test_patches_are_turned_all_eight_ways_with_their_lr_and_differ_between_epoc
         {int(i): hr for i, hr in zip(step["ids"], step["hr"], strict=True)} for step in plain[:2]
     )
     assert sum(torch.equal(first[i], second[i]) for i in first) < 6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1)])
+def test_an_image_of_one_row_or_column_is_turned_all_eight_ways(size: tuple[int, int]) -> None:
+    image = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
+    for way in range(8):
+        expected = _turn(torch.from_numpy(image).permute(2, 0, 1), way).permute(1, 2, 0)
+        assert np.array_equal(patches.turned(image, way), expected)
 
 
 def test_whole_frames_are_mirrored_but_never_turned_upside_down(packed: Packed) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from click.testing import CliRunner
 
 from benchmarks.runs import processes_of, ranks_of
+from srdist import train
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.networks.weightfile import load_weights
@@ -317,6 +319,7 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(
     ("setting", "told"),
     [
         ("train.global_batch=4000", "less than train.global_batch 4000"),
+        ("data.hr_patch=2000000", "data.hr_patch 2000000 is larger than the smallest image"),
         ("train.precision=fp16", "train.precision: fp16 needs a GPU"),
         ("train.init_from=nowhere.safetensors", "nowhere.safetensors: no such weights file"),
         ("data.shards=shards/folder", "make shards SET=folder"),
@@ -327,7 +330,27 @@ def test_what_does_not_fit_is_told_before_the_first_step(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(told)):
         Here(small_set, tmp_path / "run", (setting,)).train()
-    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert [path.name for path in (tmp_path / "run").glob("*") if path.name != ".lock"] == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_a_file_of_another_hand_in_the_run_folder_is_never_overwritten(
+    small_set: Path, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir()
+    mine.write_text("# my notes\n")
+    with pytest.raises(UserError, match=re.escape(f"holds {name} that no training wrote")):
+        Here(small_set, mine.parent, ("train.steps=1",)).train()
+    assert mine.read_text() == "# my notes\n"
+    mine.unlink()
+    Here(small_set, mine.parent, ("train.steps=1",)).train()
+
+
+def test_an_empty_name_of_a_run_folder_is_refused() -> None:
+    refused = CliRunner().invoke(train.command, ["--run", ""])
+    assert isinstance(refused.exception, UserError)
+    assert str(refused.exception).startswith("--run: found an empty name")
 
 
 def test_bare_launch_says_what_it_trains_and_how_to_choose_others(run: Run, tmp_path: Path) -> None:
@@ -367,6 +390,17 @@ def test_init_from_starts_at_the_given_weights(small_set: Path, tmp_path: Path) 
     second.train()
     for name, tensor in load_weights(second.run)[0].state_dict().items():
         torch.testing.assert_close(tensor, load_weights(weights)[0].state_dict()[name])
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(small_set: Path, tmp_path: Path) -> None:
+    first = Here(small_set, tmp_path / "first", ("train.steps=2",))
+    first.train()
+    weights = first.run / "last.safetensors"
+    second = Here(small_set, tmp_path / "second", (f"train.init_from={weights}",))
+    second.train("train.steps=2")
+    weights.unlink()
+    second.train("train.steps=4")
+    assert second.final().trainer["state"]["step"] == 4
 
 
 def test_init_from_of_another_scale_starts_what_depends_on_the_scale_anew(
