@@ -127,8 +127,11 @@ def upscaled(checkout: Checkout, work: Path, tiles: Sequence[Path]) -> dict[str,
     for folder in tiles:
         shutil.copytree(folder, source / folder.name)
     small, large = work / "x2", work / "x3"
-    checkout.run("srdist", "upscale", source, small, "--weights", "srcnn_x2")
-    checkout.launch(2, "-m", "srdist", "upscale", source, large, "--weights", "srcnn_x3")
+    # Older versions have nothing but float32.
+    has_precision = "--precision" in checkout.run("srdist", "upscale", "--help")
+    exact = ("--precision", "fp32") if has_precision else ()
+    checkout.run("srdist", "upscale", source, small, "--weights", "srcnn_x2", *exact)
+    checkout.launch(2, "-m", "srdist", "upscale", source, large, "--weights", "srcnn_x3", *exact)
     return {"images to upscale": tree(source), "upscaled x2": tree(small), "upscaled x3": tree(large)}
 
 

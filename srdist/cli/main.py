@@ -91,6 +91,13 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
 @click.option(
     "--tile", default="auto", show_default=True, metavar="N|auto", help="Side of a tile in input pixels."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the convolutions; auto: bf16 where the device has it natively, else fp32.",
+)
 @click.option("--overwrite", is_flag=True, help="Also replace files in DST that srdist did not make.")
 @click.option(
     "--format",
@@ -112,6 +119,7 @@ def upscale(
     dst: Path,
     weights: str,
     tile: str,
+    precision: Any,
     overwrite: bool,
     output_format: OutputFormat | None,
     quality: int,
@@ -131,6 +139,7 @@ def upscale(
             dst,
             weights=weights,
             tile=tile,
+            precision=precision,
             part=part,
             output_format=output_format,
             quality=quality,

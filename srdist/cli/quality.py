@@ -44,6 +44,13 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without --weights only."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the convolutions; auto: what srdist upscale takes on this machine.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--markdown", is_flag=True, help="Print a Markdown table.")
 @click.option(
@@ -60,6 +67,7 @@ def evaluate(
     kernel: Any,
     degrade: Any,
     scale: int | None,
+    precision: Any,
     as_json: bool,
     markdown: bool,
     csv_file: Path | None,
@@ -90,6 +98,7 @@ def evaluate(
                 split=split,
                 scale=scale,
                 made_by=made_by,
+                precision=precision,
             ),
             device=device,
             warn=_warn,

@@ -19,6 +19,7 @@ from srdist.machine.launcher import Launch
 from srdist.machine.liveness import living, process_began
 from srdist.machine.progressbar import ProgressBar
 from srdist.networks.foreign import load_network
+from srdist.networks.precision import Precision, name_of
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.upscaling.job import Job, Output, read_job
 from srdist.upscaling.jobstate import Tally
@@ -37,6 +38,7 @@ def run(
     *,
     weights: str,
     tile: str,
+    precision: Precision,
     part: str | None,
     output_format: OutputFormat | None,
     quality: int,
@@ -48,22 +50,36 @@ def run(
     cores = configure_threads(None)
     network = load_network(weights)
     output = Output(output_format, quality, overwrite)
-    job = Job.of(source, destination, output=output, weights_digest=network.digest(), share=launch.share)
-    tiled = TiledNetwork(network, device=pick_device(launch), tile=tile_side)
+    job = Job.of(
+        source,
+        destination,
+        output=output,
+        weights_digest=network.digest(),
+        precision=precision,
+        share=launch.share,
+    )
+    tiled = TiledNetwork(network, device=pick_device(launch), tile=tile_side, precision=precision)
+    main = launch.rank == 0
     if job.into_one_file:
         for note in upscale_file(job, tiled):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
-    main = launch.rank == 0
     with stopping.ending("the same command goes on"), ProgressBar("listing images", visible=main) as bar:
         try:
-            report = upscale_tree(job, tiled, threads=max(2, cores), watch=_Shown(bar), began=process_began())
+            report = upscale_tree(
+                job,
+                tiled,
+                threads=max(2, cores),
+                watch=_Shown(bar),
+                began=process_began(),
+                together=launch.world > 1,
+            )
         except OSError as error:
             if error.errno is None:
                 raise
             raise OwnError(system_error(error)) from error  # ranks do not talk here: each tells its own
     if main:
-        click.echo(describe(report, destination, scale=network.scale))
+        click.echo(describe(report, destination, scale=network.scale, numbers=name_of(tiled.number_type)))
         return 1 if report.failed or report.folders_not_listed else 0
     # The first rank's exit code is the launch's: a launcher stops all ranks as soon as one exits with another than 0.
     return 0
@@ -108,7 +124,7 @@ def _recently_done(state: Path) -> list[Receipt]:
     return [receipt for receipt in receipts if receipt.status == "done" and receipt.time > since]
 
 
-def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
+def describe(report: UpscaleReport, destination: Path, *, scale: int, numbers: str = "fp32") -> str:
     """The closing line, and what the user should know of."""
     parts = [f"{report.done} of {report.images} images x{scale} in {destination}"]
     if report.done > report.computed:
@@ -116,7 +132,8 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int) -> str:
     if report.computed:
         parts.append(
             f"{report.computed} made in {report.seconds:.1f} s: {report.computed / report.seconds:.1f} images/s, "
-            f"{report.megapixels / report.seconds:.2f} input megapixels/s"
+            f"{report.megapixels / report.seconds:.2f} input megapixels/s, computed in "
+            f"{numbers}"
         )
     lines = ["; ".join(parts)]
     if report.notes:

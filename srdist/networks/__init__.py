@@ -14,6 +14,7 @@ arguments       of a class of somebody else's, checked against its signature
 collapse        convolutions trained as several, used as one
 initial         initial weights made of a seed
 luma            networks that see luma alone
+precision       what a network computes in when it is used
 weightfile      a network as one safetensors file
 statedict       files without a word about their network, known by their tensors
 budget          how much a file may claim that its network holds

@@ -21,6 +21,8 @@ from srdist.networks.network import Network
 class CompactNetwork(Network):
     """`config.convolutions` convolutions of `config.width` channels, one before them, one after."""
 
+    sums_in_float32 = True
+
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.config, self.scale, self.halo = config, config.scale, config.convolutions + 2

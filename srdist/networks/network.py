@@ -28,6 +28,9 @@ class Network(nn.Module, ABC):
     precisions: tuple[str, ...] = ("no", "bf16", "fp16")
     """Values of train.precision that it can be trained in."""
 
+    sums_in_float32: bool = False
+    """Whether its last layer is added to an enlargement in float32, whatever the layers before compute in."""
+
     @abstractmethod
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Upscale LR images."""

@@ -30,6 +30,7 @@ class SRCNN(Network):
         super().__init__()
         self.config = config
         self.scale, self.halo = config.scale, _halo(config)
+        self.sums_in_float32 = config.residual
         image_channels = 3 if config.upscale == "before" else 3 * config.scale**2
         channels = (3, *config.widths, image_channels)
         self.num_layers = len(config.kernels)

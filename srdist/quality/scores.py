@@ -21,6 +21,7 @@ from srdist.images.resize import resize_u8
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.networks.network import Network
+from srdist.networks.precision import Precision
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.tiling import NotFiniteError
 from srdist.quality import metrics
@@ -163,9 +164,9 @@ def baselines(*, scale: int) -> dict[str, Method]:
     return {kernel: baseline(kernel, scale=scale) for kernel in BASELINES}
 
 
-def network_method(model: Network, *, device: torch.device) -> Method:
+def network_method(model: Network, *, device: torch.device, precision: Precision = "fp32") -> Method:
     """A network (evaluation mode) as `srdist upscale` runs it: in tiles, as many at a time as memory allows."""
-    tiled = TiledNetwork(model, device=device)
+    tiled = TiledNetwork(model, device=device, precision=precision)
 
     def upscale(lr: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 H W"]:
         images = tiled.upscale_many([image.permute(1, 2, 0).numpy() for image in lr])

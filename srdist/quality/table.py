@@ -17,6 +17,7 @@ from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.progressbar import ProgressBar
 from srdist.machine.redaction import redacted
+from srdist.networks.precision import Precision
 from srdist.networks.weightfile import load_weights
 from srdist.quality.lowres import choose_degradation
 from srdist.quality.scores import (
@@ -65,6 +66,8 @@ class Evaluation:
     """None: that of the weights."""
     made_by: DegradationSection | None = None
     """What makes LR; None: what the weights were trained for."""
+    precision: Precision = "fp32"
+    """Of the network's convolutions."""
 
 
 def evaluate(call: Evaluation, *, device: torch.device, warn: Say) -> QualityTable:
@@ -104,7 +107,7 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
         made_by = choose_degradation(made_by, trained, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
-        methods["srdist"] = network_method(model, device=device)
+        methods["srdist"] = network_method(model, device=device, precision=call.precision)
     share = Share(ranks.rank(), ranks.world())
     degradation = made_by.build(scale=scale) if made_by is not None else None
     total: int

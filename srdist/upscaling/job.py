@@ -50,15 +50,27 @@ class Job:
 
     @classmethod
     def of(
-        cls, source: Path, destination: Path, *, output: Output, weights_digest: str, share: float = 0.0
+        cls,
+        source: Path,
+        destination: Path,
+        *,
+        output: Output,
+        weights_digest: str,
+        precision: str = "auto",
+        share: float = 0.0,
     ) -> Job:
         """The job of a call.
+
+        Args:
+            precision: as asked for. What `auto` takes depends on the machine, so outputs of any precision are its own;
+                another one is part of the settings.
 
         Raises:
             UserError: SRC is missing, or DST is, holds or lies in it, or is a file that is not meant.
         """
         refuse_overlap(source, destination)
-        digested = json.dumps([PIXELS_VERSION, weights_digest, output.format, output.quality])
+        options = [PIXELS_VERSION, weights_digest, output.format, output.quality]
+        digested = json.dumps(options if precision == "auto" else [*options, precision])
         job = cls(source, destination, output, hashlib.sha256(digested.encode()).hexdigest()[:16], share)
         if job.into_one_file:
             suffix = destination.suffix.lower()

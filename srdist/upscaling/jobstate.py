@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +27,17 @@ class Tally:
     """UNSEEN: done by its receipt, and nobody has looked whether the output is still there (see `look`)."""
     _OURS, _COUNTED, _NOTED, _MADE_HERE = 1, 2, 4, 8
 
-    def __init__(self, plan: Plan, receipts: Receipts, job: Job, *, run: int) -> None:
+    def __init__(
+        self, plan: Plan, receipts: Receipts, job: Job, *, run: int, since: float = math.inf
+    ) -> None:
         """Read all receipts.
 
         Args:
             run: number of this process's run (claims.Worker): what failed in an earlier one is tried again.
+            since: what was made after this time (seconds since 1970) counts as made by this job as well: of ranks that
+                are started together one may be through before another has joined.
         """
-        self.plan, self.job, self.run = plan, job, run
+        self.plan, self.job, self.run, self.since = plan, job, run, since
         self.state = bytearray(len(plan))
         self.computed = 0
         self.computed_pixels = 0
@@ -132,7 +137,8 @@ class Tally:
     def _take(self, i: int, receipt: Receipt, *, done: int) -> None:
         flags = self._flags[i]
         if self._proves(receipt, self.plan.item(i)):
-            if receipt.run >= self.run and not flags & self._COUNTED:
+            made_now = receipt.run >= self.run or receipt.time >= self.since
+            if made_now and not flags & self._COUNTED:
                 self.computed += 1
                 self.computed_pixels += receipt.pixels
                 flags |= self._COUNTED

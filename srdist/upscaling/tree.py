@@ -7,6 +7,7 @@ outputs (claims.py), each with a pipeline of its own (pipeline.py). `DST/summary
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -68,7 +69,13 @@ def upscale_file(job: Job, tiled: TiledNetwork) -> tuple[str, ...]:
 
 
 def upscale_tree(
-    job: Job, tiled: TiledNetwork, *, threads: int, watch: Watch | None = None, began: float | None = None
+    job: Job,
+    tiled: TiledNetwork,
+    *,
+    threads: int,
+    watch: Watch | None = None,
+    began: float | None = None,
+    together: bool = False,
 ) -> UpscaleReport:
     """Upscale all images of a folder (or one file) into a folder, together with whoever else does the same.
 
@@ -78,6 +85,7 @@ def upscale_tree(
         threads: for decoding, and as many for encoding.
         watch: None = nobody.
         began: when this process began, in seconds since 1970, for the job's rates; None = now.
+        together: whether other ranks were started with this one: what they have made is made by this job.
     """
     watch = watch or Watch()
     began = time.time() if began is None else began
@@ -89,7 +97,9 @@ def upscale_tree(
         _refuse_another_job(job, worker, purpose)
         plan = Plan(inputs, cache=job.state / "plans", write=worker.write, show=watch.planning)
         write_job(job, write=worker.write)
-        tally = Tally(plan, Receipts(job.state / "receipts"), job, run=worker.run)
+        tally = Tally(
+            plan, Receipts(job.state / "receipts"), job, run=worker.run, since=began if together else math.inf
+        )
         maker = Maker(job, tally, worker)
         Pipeline(maker, Units(maker), tiled=tiled, threads=threads).run(watch.working, tell=watch.tell)
         report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))

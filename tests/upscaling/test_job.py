@@ -65,7 +65,7 @@ def go(source: Path, destination: Path, weights: Path, **changes: Any) -> Any:
     """The job in this process, one thread."""
     network, _ = load_weights(weights)
     tiled = changes.pop("tiled", None) or TiledNetwork(network, device=torch.device("cpu"))
-    of_job: dict[str, Any] = {"output": Output(), "weights_digest": network.digest()}
+    of_job: dict[str, Any] = {"output": Output(), "weights_digest": network.digest(), "precision": "fp32"}
     of_job |= {name: changes.pop(name) for name in ("output", "weights_digest", "share") if name in changes}
     job = Job.of(source, destination, **of_job)
     watch = Watch()
@@ -273,7 +273,7 @@ def test_two_ranks_under_accelerate_make_each_image_once_and_the_same_bytes_as_o
     launched = run(
         *("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "srdist"),
-        *("upscale", tree, tmp_path / "two", "--weights", weights),
+        *("upscale", tree, tmp_path / "two", "--weights", weights, "--precision", "fp32"),
         env={"ACCELERATE_USE_CPU": "true"},
     )
     assert launched.returncode == 1
@@ -404,7 +404,19 @@ def test_a_folder_that_cannot_be_written_ends_in_one_line(tree: Path, weights: P
 
 def launch_alone(tree: Path, dst: Path, weights: Path, rank: int) -> subprocess.Popen[bytes]:
     """One of three processes on one folder, as `--shard`."""
-    command = ["-m", "srdist", "upscale", tree, dst, "--weights", weights, "--shard", f"{rank}/3"]
+    command = [
+        "-m",
+        "srdist",
+        "upscale",
+        tree,
+        dst,
+        "--weights",
+        weights,
+        "--precision",
+        "fp32",
+        "--shard",
+        f"{rank}/3",
+    ]
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         stdout=subprocess.DEVNULL,

@@ -159,9 +159,11 @@ def test_two_jobs_on_different_folders_do_not_work_in_one_at_once(
     small: Path, tmp_path: Path, weights: Path
 ) -> None:
     dst, other = tmp_path / "dst", tmp_path / "other"
-    settings = Job.of(small, dst, output=Output(), weights_digest=load_weights(weights)[0].digest()).settings
+    settings = Job.of(
+        small, dst, output=Output(), weights_digest=load_weights(weights)[0].digest(), precision="fp32"
+    ).settings
     with Worker(dst / ".srdist", purpose=f"{settings} {other}") as worker:
-        said = refused(small, dst, "--weights", weights)
+        said = refused(small, dst, "--weights", weights, "--precision", "fp32")
     assert f"a job on the images of {other} is at work in it ({worker.name})" in said
     with Worker(dst / ".srdist", purpose=f"{settings} {small}"):
         assert go(small, dst, weights).done == 12
@@ -244,7 +246,7 @@ def load(path, **_):
 maker.load, pipeline.GRACE_S = load, 0.2
 main(sys.argv[1:])
 """
-    command = [sys.executable, "-c", code, "upscale", small, dst, "--weights", weights]
+    command = [sys.executable, "-c", code, "upscale", small, dst, "--weights", weights, "--precision", "fp32"]
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"reads\n"
