@@ -46,7 +46,7 @@ test-fast: setup ## Run the test suite without its slow part
 
 # `make shards` bare packs the demo set, and again only when its recipe or its script changed.
 .PHONY: shards
-shards: setup ## Pack a set: SET=demo|celeba|folder|general IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
+shards: setup ## Pack a set: SET=demo|celeba|folder|general|photos IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
 ifeq ($(SET),demo)
 	@$(MAKE) --no-print-directory shards/demo/manifest.json
 else

@@ -37,6 +37,8 @@ PUBLISHED = {
 SET14_GREY = 0.094
 """Our mean on Set14 is this much above published tables, for a grey file (docs/quality.md): the bar is that much higher."""
 SEED_PARAMETERS = 79_107
+GENERAL = {"srcnn_x2": 2, "srcnn_x3": 3, "srcnn_x4": 4, "fast_x2": 2}
+"""Weights for any photo, with their scale."""
 EVERYDAY = ("chelsea", "rocket", "coffee", "astronaut", "camera", "brick")
 
 
@@ -65,10 +67,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="of the test sets Set5 only")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
-    claims = [
-        claim for scale in PUBLISHED for claim in general(options.weights, options.data, scale, options.quick)
-    ]
-    claims += [claim for scale in PUBLISHED for claim in everyday(options.weights, scale)]
+    paths = [path for stem in GENERAL if (path := options.weights / f"{stem}.safetensors").is_file()]
+    claims = [claim for path in paths for claim in general(path, options.data, options.quick)]
+    claims += [everyday(path) for path in paths]
     if not options.quick and Path(options.celeba, "manifest.json").is_file():
         claims += celeba(options.weights, options.celeba, options.data.parent / "seed" / "weights_1em3.pth")
     print(f"{'':78}{'found':>10}{'bar':>10}{'baseline':>10}")
@@ -91,18 +92,16 @@ def main() -> None:
     sys.exit(0 if all(claim.met for claim in claims) else 1)
 
 
-def general(weights: Path, data: Path, scale: int, quick: bool) -> list[Claim]:
-    """Set5 and Set14 with MATLAB's LR images, and the size."""
-    path = weights / f"srcnn_x{scale}.safetensors"
-    if not path.is_file():
-        return []
-    claims = [_size(path)]
+def general(path: Path, data: Path, quick: bool) -> list[Claim]:
+    """Set5 and Set14 with MATLAB's LR images, and of the small ones the size."""
+    scale = GENERAL[path.stem]
+    claims = [_size(path)] if path.stem.startswith("srcnn") else []
     for name in ("Set5",) if quick else ("Set5", "Set14"):
         folder = data / name / f"x{scale}"
         table = _table(path, str(folder / "HR"), lr=folder / "LR_matlab_bicubic")
         claims.append(
             Claim(
-                f"srcnn_x{scale}, {name}, PSNR-Y dB (bicubic)",
+                f"{path.stem}, {name}, PSNR-Y dB (bicubic)",
                 table.scores["srdist"].psnr_y_db,
                 PUBLISHED[scale][name] + (SET14_GREY if name == "Set14" else 0),
                 table.scores["bicubic"].psnr_y_db,
@@ -112,15 +111,12 @@ def general(weights: Path, data: Path, scale: int, quick: bool) -> list[Claim]:
     return claims
 
 
-def everyday(weights: Path, scale: int) -> list[Claim]:
+def everyday(path: Path) -> Claim:
     """scikit-image's photos (a cat, a rocket, a cup, a portrait, a city behind a man, a wall), LR by bicubic."""
-    path = weights / f"srcnn_x{scale}.safetensors"
-    if not path.is_file():
-        return []
     with tempfile.TemporaryDirectory() as folder:
         for name in EVERYDAY:
             Image.fromarray(getattr(skimage.data, name)()).save(Path(folder) / f"{name}.png")
-        return [_least_gain(path, "scikit-image's photos", _table(path, folder))]
+        return _least_gain(path, "scikit-image's photos", _table(path, folder))
 
 
 def _least_gain(path: Path, where: str, table: QualityTable) -> Claim:
