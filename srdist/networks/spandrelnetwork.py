@@ -169,7 +169,7 @@ def _windows(module: nn.Module) -> list[int]:
     return [side for side in flat if isinstance(side, int)]
 
 
-def _padded(lr: Float[Tensor, "n 3 h w"], beside: int, below: int) -> Float[Tensor, "n 3 h w"]:
+def _padded(lr: Float[Tensor, "n 3 h w"], beside: int, below: int) -> Float[Tensor, "n 3 H W"]:
     """With columns on the right and rows below: mirrored as far as there is something to mirror, then repeated."""
     height, width = lr.shape[-2:]
     mirrored = min(beside, width - 1), min(below, height - 1)

@@ -20,7 +20,7 @@ CELL = 436
 _GAP, _TITLE, _CAPTION = 6, 28, 22
 _PLACES = "srdist-cells"
 
-Row = tuple[UInt8[Tensor, "3 h w"], UInt8[Tensor, "3 H W"], UInt8[Tensor, "3 H W"], UInt8[Tensor, "3 H W"]]
+Row = tuple[UInt8[Tensor, "3 _ _"], UInt8[Tensor, "3 _ _"], UInt8[Tensor, "3 _ _"], UInt8[Tensor, "3 _ _"]]
 """LR, bicubic, SR and HR of one image."""
 
 
