@@ -25,20 +25,27 @@ VIEW = (556, 700)
 
 
 def section(samples: Sequence[tuple[int, Path]], *, scale: int) -> list[str]:
-    """The section of the page, for grids by step; nothing where there is none."""
-    if not samples:
-        return []
-    shown = [samples[i] for i in _spread(len(samples), SHOWN_STEPS)]
-    grids = [_grid(path) for _, path in shown]
+    """The section of the page, for grids by step; nothing where there is none. Grids that cannot be read are named."""
+    read: list[tuple[int, list[list[Image.Image]]]] = []
+    damaged: list[str] = []
+    for step, path in (samples[i] for i in _spread(len(samples), SHOWN_STEPS)):
+        try:
+            read.append((step, _grid(path)))
+        except UserError as error:
+            damaged.append(f"<p>left out: {escape(str(error))}</p>")
+    if not read:
+        return ["<h2>Samples</h2>", *damaged] if damaged else []
+    shown, grids = [step for step, _ in read], [grid for _, grid in read]
     if len({len(grid) for grid in grids}) > 1:  # log.sample_images was changed on a resumption
         fewest = min(len(grid) for grid in grids)
         grids = [grid[:fewest] for grid in grids]
-    rows = [_sample(row, [step for step, _ in shown], scale) for row in zip(*grids, strict=True)]
-    steps = [f"{step:,}" for step, _ in shown]
+    rows = [_sample(row, shown, scale) for row in zip(*grids, strict=True)]
+    steps = [f"{step:,}" for step in shown]
     data = json.dumps({"steps": steps, "rows": [row for row, _ in rows]}).replace("<", "\\u003c")
     last = len(shown) - 1
     return [
         "<h2>Samples</h2><p>Drag the line: left of it bicubic, or what you choose here; right of it srdist. Beside it the original.</p>",
+        *damaged,
         '<div class="controls"><label>left of the line <select id="before"><option value="bicubic">bicubic</option>'
         '<option value="lr">low resolution</option><option value="first">srdist, first shown step</option>'
         '<option value="hr">original</option></select></label>'
