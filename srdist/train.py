@@ -15,7 +15,7 @@ if __name__ == "__main__":
 import click
 
 from srdist.machine import stopping
-from srdist.machine.errors import UserError, told_in_one_line
+from srdist.machine.errors import UserError, errors_in_one_line
 from srdist.machine.launcher import Launch
 
 DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
@@ -121,5 +121,5 @@ def _default_config() -> Path:
 if __name__ == "__main__":
     # Before the imports that take seconds: a signal in the meantime is not lost.
     stopping.install()
-    with told_in_one_line():
+    with errors_in_one_line():
         command()

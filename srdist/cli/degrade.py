@@ -30,23 +30,25 @@ def degrade(source: Path, config: Path, overrides: tuple[str, ...], out: Path, c
     run = load(config, overrides)
     degradation = run.data.how_degraded.build(scale=run.model.scale)
     files, failures = find_images(source)
-    wanted = list(files.items())[:count]
-    told = [f"{failure.name}: {failure.reason}" for failure in failures]
+    chosen = list(files.items())[:count]
+    complaints = [f"{failure.name}: {failure.reason}" for failure in failures]
     patches: list[Degraded] = []
-    for place, (name, path) in enumerate(wanted):
-        mine = count // len(wanted) + (place < count % len(wanted))
+    for place, (name, path) in enumerate(chosen):
+        mine = count // len(chosen) + (place < count % len(chosen))
         try:
             image = decode_rgb(read_regular(path)).permute(1, 2, 0).contiguous().numpy()
             patches += degraded_patches(name, image, degradation, hr_patch=run.data.hr_patch, count=mine)
         except UnreadableImageError as error:
-            told.append(f"{name}: {error}")
+            complaints.append(f"{name}: {error}")
         except OSError as error:
-            told.append(f"{name}: {error.strerror or error}")
+            complaints.append(f"{name}: {error.strerror or error}")
     if patches:
         title = f"LR | HR   {run.data.how_degraded.name}, x{run.model.scale}"
         write_patches(patches, out, title=title)
         click.echo(f"{out / 'sheet.png'}: {len(patches)} patches")
-    for line in told:
+    for line in complaints:
         click.echo(f"srdist: {line}", err=True)
-    if told:
-        raise WorkError(f"{source}: {len(told)} of {len(wanted) + len(failures)} images could not be used")
+    if complaints:
+        raise WorkError(
+            f"{source}: {len(complaints)} of {len(chosen) + len(failures)} images could not be used"
+        )

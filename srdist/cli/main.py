@@ -14,7 +14,7 @@ from srdist.cli.quality import compare, evaluate
 from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
 from srdist.machine import stopping
-from srdist.machine.errors import told_in_one_line
+from srdist.machine.errors import errors_in_one_line
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Inside of click's own main, which would end an interrupt with exit code 1.
-        with stopping.ending(), told_in_one_line():
+        with stopping.ending(), errors_in_one_line():
             return super().invoke(ctx)
 
 

@@ -90,7 +90,7 @@ def poisson_table() -> Int16[np.ndarray, "256 4096"]:
     """For each light in 8-bit levels, deviations of that many photons from their mean, in units of 2^-6 levels."""
     steps = 1 << _POISSON_BITS
     table = np.zeros((256, steps), np.int16)
-    wanted = (np.arange(steps) + 0.5) / steps
+    quantiles = (np.arange(steps) + 0.5) / steps
     for light in range(1, 256):
         counts: Int32[np.ndarray, " k"] = np.arange(light + 12 * int(light**0.5) + 12, dtype=np.int32)
         chance, below = exp(-light), []
@@ -99,6 +99,6 @@ def poisson_table() -> Int16[np.ndarray, "256 4096"]:
             total += chance
             below.append(total)
             chance *= light / (count + 1)
-        photons = np.searchsorted(np.array(below), wanted)
+        photons = np.searchsorted(np.array(below), quantiles)
         table[light] = (photons - light) << _POISSON_POINT
     return table

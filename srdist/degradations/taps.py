@@ -109,8 +109,8 @@ def _looked_up(
     """Between the table's entries, of which there are `steps` to a unit; beyond its end the last."""
     scaled = np.minimum(values * steps, len(table) - 2)
     below = scaled.astype(np.int64)
-    found: Float64[np.ndarray, "k k"] = table[below] + (table[below + 1] - table[below]) * (scaled - below)
-    return found
+    blended: Float64[np.ndarray, "k k"] = table[below] + (table[below + 1] - table[below]) * (scaled - below)
+    return blended
 
 
 @cache

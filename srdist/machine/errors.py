@@ -44,7 +44,7 @@ _ADVICE = {
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def errors_in_one_line() -> Iterator[None]:
     """Turn a UserError, an operating system's error or an interrupt into one line on stderr and an exit code.
 
     Under a launcher the first rank of each machine speaks for it: what one rank meets is raised on all of them.

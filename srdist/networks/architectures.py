@@ -103,7 +103,7 @@ def library() -> ModuleType:
 def architectures() -> dict[str, Architecture]:
     """All that the installed spandrel has, by name: one a class, and one for classes that differ in their factor."""
     readers = (support.architecture for support in library().MAIN_REGISTRY.architectures())
-    return {found.name: found for reader in readers for found in _of(reader)}
+    return {architecture.name: architecture for reader in readers for architecture in _of(reader)}
 
 
 def find(name: str) -> Architecture:
@@ -113,27 +113,31 @@ def find(name: str) -> Architecture:
         UserError: spandrel is not installed, has none of this name, or it is not trained here.
     """
     try:
-        known = architectures()
+        by_name = architectures()
     except UserError as error:
         raise UserError(f"model.family: {error}") from error
-    if name in known:
-        if reason := known[name].why_not:
+    if name in by_name:
+        if reason := by_name[name].why_not:
             raise UserError(f"model.architecture: {name} is not trained here: {reason}")
-        return known[name]
+        return by_name[name]
     if licence := _RESTRICTED.get(name):
         raise UserError(
             f"model.architecture: {name} is in spandrel_extra_arches, for its licence ({licence}), and not in spandrel; "
             "srdist trains what is in spandrel"
         )
-    raise UserError(f"model.architecture: found {name!r}{_nearest(name, known)}")
+    raise UserError(f"model.architecture: found {name!r}{_nearest(name, by_name)}")
 
 
-def _nearest(name: str, known: Mapping[str, Architecture]) -> str:
-    trained = {found.name: found for found in known.values() if found.why_not is None}
+def _nearest(name: str, by_name: Mapping[str, Architecture]) -> str:
+    trained = {
+        architecture.name: architecture for architecture in by_name.values() if architecture.why_not is None
+    }
     # Written otherwise, or by the class's own name: span, real_esrgan's RRDBNet.
-    meant = {_plain(found.name): found.name for found in trained.values()}
+    meant = {_plain(architecture.name): architecture.name for architecture in trained.values()}
     meant |= {
-        _plain(make.__name__): found.name for found in trained.values() for make in found.classes.values()
+        _plain(make.__name__): architecture.name
+        for architecture in trained.values()
+        for make in architecture.classes.values()
     }
     close = get_close_matches(_plain(name), meant, n=1)
     return (
@@ -162,8 +166,8 @@ def _of(reader: Any) -> Iterator[Architecture]:
     for name, make in classes.items():
         if make in by_scale.values():
             continue
-        known = inspect.signature(make).parameters
-        argument = next((one for one in _SCALE_ARGUMENTS if one in known), None)
+        by_name = inspect.signature(make).parameters
+        argument = next((one for one in _SCALE_ARGUMENTS if one in by_name), None)
         factor = re.search(r"(\d)x", name)
         alone = argument is None and factor is not None
         yield Architecture(name, reader, {int(factor[1]) if alone and factor else 0: make}, argument)

@@ -33,9 +33,11 @@ def complete(architecture: Architecture, *, scale: int, given: Mapping[str, Json
             raise UserError(f"model.arguments.{name}: the scale is told by model.scale alone")
         if name not in parameters:
             close = get_close_matches(name, parameters, n=1)
-            known = ", ".join(other for other in parameters if other != architecture.scale_argument)
+            accepted = ", ".join(other for other in parameters if other != architecture.scale_argument)
             hint = (
-                f"did you mean {close[0]}?" if close else f"the arguments of {architecture.name} are: {known}"
+                f"did you mean {close[0]}?"
+                if close
+                else f"the arguments of {architecture.name} are: {accepted}"
             )
             raise UserError(f"model.arguments.{name}: no such argument (found {given[name]!r}), {hint}")
     arguments = {name: _checked(parameters[name], value) for name, value in given.items()}

@@ -76,7 +76,7 @@ class SRCNNConfig(NetworkSection):
         return self
 
     def build(self, *, seed: int | None) -> SRCNN:
-        """The network; He (Kaiming) normal weights, close to the plain enlargement where residual."""
+        """The network; He (Kaiming) normal weights, close to the plain upscaling where residual."""
         from srdist.networks.srcnn import SRCNN
 
         return _begun(SRCNN(self), seed)
@@ -105,7 +105,7 @@ class PlainConfig(NetworkSection):
     feature_skip: bool = True
     """Whether the first convolution's output is added to what goes into the last one."""
     base: Literal["none", "nearest", "bicubic"] = "bicubic"
-    """The enlargement that the network's output is added to."""
+    """The upscaling that the network's output is added to."""
     channels: Literal["rgb", "luma"] = "rgb"
     """luma: the network sees luma alone, and colours are upscaled by bicubic, as in the papers."""
     collapse: Collapse | None = None

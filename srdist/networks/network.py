@@ -29,7 +29,7 @@ class Network(nn.Module, ABC):
     """Values of train.precision that it can be trained in."""
 
     sums_in_float32: bool = False
-    """Whether its last layer is added to an enlargement in float32, whatever the layers before compute in."""
+    """Whether its last layer is added to an upscaling in float32, whatever the layers before compute in."""
 
     @abstractmethod
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:

@@ -30,7 +30,7 @@ class PlainNetwork(Network):
         super().__init__()
         self.config, self.scale = config, config.scale
         radius = sum(kernel // 2 for kernel in config.kernels)
-        # The bicubic enlargement looks two pixels far.
+        # The bicubic upscaling looks two pixels far.
         self.sums_in_float32 = config.base != "none"
         self.halo = max(radius, 2 if config.base == "bicubic" or config.channels == "luma" else 0)
         image_channels = 3 if config.channels == "rgb" else 1

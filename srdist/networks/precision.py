@@ -1,6 +1,6 @@
 """In which numbers a network computes when it is used: float32, or half as many bits where the machine is made for them.
 
-Half precision is for the convolutions alone. A network that adds its last layer to an enlargement does that sum in
+Half precision is for the convolutions alone. A network that adds its last layer to an upscaling does that sum in
 float32, so that of 8-bit outputs a few in a hundred move by one level (docs/log.md); images of 16 bits stay in float32.
 """
 

@@ -51,9 +51,9 @@ def unlike(network: Network, tensors: dict[str, Tensor]) -> str | None:
 def _arguments(network: Network, theirs: nn.Module) -> str:
     """The arguments that spandrel could not know, and what it takes them to be."""
     ours: Any = getattr(network, "model", None)
-    known, taken = (getattr(one, "hyperparameters", {}) for one in (ours, theirs))
-    wrong = [name for name in known if name in taken and _plain(known[name]) != _plain(taken[name])]
-    return ", ".join(f"{name} {taken[name]!r} instead of {known[name]!r}" for name in wrong)
+    given, taken = (getattr(one, "hyperparameters", {}) for one in (ours, theirs))
+    wrong = [name for name in given if name in taken and _plain(given[name]) != _plain(taken[name])]
+    return ", ".join(f"{name} {taken[name]!r} instead of {given[name]!r}" for name in wrong)
 
 
 def _plain(value: Any) -> Any:

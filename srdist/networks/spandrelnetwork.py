@@ -145,11 +145,11 @@ def _reason(architecture: Architecture, config: SpandrelConfig, error: Exception
         return f"model.scale: found {scale}, {name} with these arguments has {', '.join(map(str, others))}"
     if wrong := class_arguments.wrong_number(architecture.make(scale), config.arguments):
         return wrong
-    told = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     hint = (
         "" if config.arguments else " (the defaults of many classes make no usable network: docs/networks.md)"
     )
-    return f"model.arguments: {name} cannot be made of them at x{scale}: {told}{hint}"
+    return f"model.arguments: {name} cannot be made of them at x{scale}: {reason}{hint}"
 
 
 def _can_be_made(architecture: Architecture, config: SpandrelConfig, scale: int) -> bool:
@@ -163,8 +163,8 @@ def _can_be_made(architecture: Architecture, config: SpandrelConfig, scale: int)
 
 
 def _windows(module: nn.Module) -> list[int]:
-    known: Mapping[str, Any] = getattr(module, "hyperparameters", {})
-    sizes = [known[name] for name in _WINDOWS if name in known]
+    hyperparameters: Mapping[str, Any] = getattr(module, "hyperparameters", {})
+    sizes = [hyperparameters[name] for name in _WINDOWS if name in hyperparameters]
     flat = [side for size in sizes for side in (size if isinstance(size, list | tuple) else [size])]
     return [side for side in flat if isinstance(side, int)]
 

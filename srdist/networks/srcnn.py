@@ -1,4 +1,4 @@
-"""SRCNN: an LR batch in, an SR batch out; the bicubic enlargement is part of the network's forward.
+"""SRCNN: an LR batch in, an SR batch out; the bicubic upscaling is part of the network's forward.
 
 Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016. With
 `upscale: after` the convolutions work on the LR grid and a pixel shuffle makes the HR grid, as in
@@ -21,7 +21,7 @@ from srdist.networks.network import Network
 
 
 class SRCNN(Network):
-    """Convolutions with ReLU between them, before or after the enlargement.
+    """Convolutions with ReLU between them, before or after the upscaling.
 
     The state dict is conv1.weight, conv1.bias, conv2.weight ...: with the default shape the seed's own.
     """
@@ -61,7 +61,7 @@ class SRCNN(Network):
     def initialize(self, seed: int) -> None:
         """Seeded initial weights: He (Kaiming) normal, biases 0; the last layer small where residual.
 
-        A residual network starts close to the bicubic enlargement instead of at noise.
+        A residual network starts close to the bicubic upscaling instead of at noise.
         """
         generator = torch.Generator().manual_seed(seed)
         for i in range(1, self.num_layers + 1):

@@ -123,8 +123,10 @@ def find_weights(name: str | Path) -> Path:
     bundled = BUNDLED / f"{name}.safetensors"
     if path.name == str(name) and bundled.is_file():
         return bundled
-    known = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.safetensors")))
-    raise UserError(f"{path}: no such weights file" + (f"; bundled weights: {known}" if known else ""))
+    bundled_names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.safetensors")))
+    raise UserError(
+        f"{path}: no such weights file" + (f"; bundled weights: {bundled_names}" if bundled_names else "")
+    )
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -133,7 +135,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def compare_shapes(
-    found: Mapping[str, tuple[int, ...]],
+    held: Mapping[str, tuple[int, ...]],
     expected: Mapping[str, tuple[int, ...]],
     *,
     source: str,
@@ -144,15 +146,15 @@ def compare_shapes(
     Raises:
         UserError: a missing, extra or misshapen tensor, by name.
     """
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
-            state = "is missing" if name not in found else "is not in this network"
+    for name in sorted(expected.keys() | held.keys()):
+        if name not in held or name not in expected:
+            state = "is missing" if name not in held else "is not in this network"
             raise error(f"{source}: tensor {name} {state}")
-        if found[name] != expected[name]:
-            raise error(f"{source}: tensor {name} has shape {found[name]}, expected {expected[name]}")
+        if held[name] != expected[name]:
+            raise error(f"{source}: tensor {name} has shape {held[name]}, expected {expected[name]}")
 
 
-def _expected_tensors(network: NetworkSection, *, found: Shapes, source: Path) -> dict[str, Tensor]:
+def _expected_tensors(network: NetworkSection, *, held: Shapes, source: Path) -> dict[str, Tensor]:
     """Tensors like a network's, made without memory for more than a file holds: it may claim any size.
 
     Args:
@@ -163,7 +165,7 @@ def _expected_tensors(network: NetworkSection, *, found: Shapes, source: Path) -
     """
     if isinstance(network, SpandrelConfig):  # whose classes compute with values as they are made
         try:
-            with at_most(4 * sum(math.prod(shape) for shape in found.values()) + 2**24):
+            with at_most(4 * sum(math.prod(shape) for shape in held.values()) + 2**24):
                 return _tensors(network)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
@@ -188,7 +190,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
                 info = WeightsInfo(*recognize(shapes, source=path), "", 0)
             # Of tensors that only look like a network of ours spandrel may know more.
             error = UserError if "srdist" in metadata else ForeignWeightsError
-            expected = _expected_tensors(info.network, found=shapes, source=path)
+            expected = _expected_tensors(info.network, held=shapes, source=path)
             compare_shapes(shapes, shapes_of(expected), source=str(path), error=error)
             for name, header in headers.items():
                 kinds = _FLOATS if expected[name].is_floating_point() else _WHOLE
@@ -225,6 +227,6 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     tensors = read_pickle(path)
     shapes = shapes_of(tensors)
     section, kernel = recognize(shapes, source=path)
-    expected = _expected_tensors(section, found=shapes, source=path)
+    expected = _expected_tensors(section, held=shapes, source=path)
     compare_shapes(shapes, shapes_of(expected), source=str(path), error=ForeignWeightsError)
     return tensors, WeightsInfo(section, kernel, "", 0)

@@ -80,7 +80,7 @@ def degraded_patches(
 
 
 def sheet(patches: Sequence[Degraded], *, title: str) -> Image.Image:
-    """LR, enlarged by repeated pixels, beside HR, and under each pair what was drawn."""
+    """LR, upscaled by repeated pixels, beside HR, and under each pair what was drawn."""
     font, small = ImageFont.load_default(size=16), ImageFont.load_default(size=12)
     pairs = [_pair(patch) for patch in patches]
     width = max(pair.width for pair in pairs)

@@ -33,7 +33,7 @@ from srdist.quality.testset import PairFile, read_pair
 PANEL = 380
 """Longer side of a picture of the whole image, in pixels of the figure."""
 ZOOM = 6
-"""Least enlargement of an inset."""
+"""Least upscaling of an inset."""
 _MARGIN, _GAP, _BAR = 24, 16, 12
 _INK, _SOFT, _MARK = (24, 24, 27), (95, 95, 105), (255, 64, 32)
 

@@ -16,7 +16,7 @@ from srdist.machine.plainjson import parse_json
 from srdist.quality.metrics import psnr_y
 
 CELL = 436
-"""Pixels that the longer side of a cell has at least, where whole-number enlargement allows."""
+"""Pixels that the longer side of a cell has at least, where upscaling by a whole number allows."""
 _GAP, _TITLE, _CAPTION = 6, 28, 22
 _PLACES = "srdist-cells"
 

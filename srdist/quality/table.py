@@ -228,9 +228,9 @@ def as_json(table: QualityTable) -> dict[str, Any]:
     """The object of `srdist evaluate --json`; a mean that does not exist is null."""
     methods = {
         name: {
-            "psnr_y_db": _known(scores.psnr_y_db),
-            "ssim_y": _known(scores.ssim_y),
-            "rmse": _known(scores.rmse),
+            "psnr_y_db": _or_none(scores.psnr_y_db),
+            "ssim_y": _or_none(scores.ssim_y),
+            "rmse": _or_none(scores.rmse),
         }
         for name, scores in table.scores.items()
     }
@@ -282,5 +282,5 @@ def _protocol_lines(table: QualityTable) -> list[str]:
     return [f"images: {len(table.rows)}", *named]
 
 
-def _known(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value

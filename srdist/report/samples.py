@@ -71,16 +71,16 @@ def _sample(
     """One sample image at each step, as the page's script wants it, and its size."""
     lr, bicubic, _, hr = (_middle(image) for image in grids[-1])
 
-    def told(image: Image.Image, name: str) -> str:
+    def with_score(image: Image.Image, name: str) -> str:
         return f"{name} {_psnr_y_db(image, hr, scale):.2f} dB"
 
     outputs = [_middle(grid[2]) for grid in grids]
     row = {
         "lr": {"src": _data_url(lr), "label": "low resolution"},
-        "bicubic": {"src": _data_url(bicubic), "label": told(bicubic, "bicubic")},
+        "bicubic": {"src": _data_url(bicubic), "label": with_score(bicubic, "bicubic")},
         "hr": {"src": _data_url(hr), "label": "original"},
         "sr": [
-            {"src": _data_url(sr), "label": told(sr, f"srdist, step {step:,}:")}
+            {"src": _data_url(sr), "label": with_score(sr, f"srdist, step {step:,}:")}
             for sr, step in zip(outputs, steps, strict=True)
         ],
     }

@@ -50,9 +50,9 @@ class Scale:
     """Those that occur, in their order."""
 
     @classmethod
-    def of(cls, name: str, kind: str, found: Sequence[Any]) -> Scale:
-        """The scale of a field whose trials have the values `found`."""
-        different = list({json.dumps(value): value for value in found}.values())
+    def of(cls, name: str, kind: str, values: Sequence[Any]) -> Scale:
+        """The scale of a field whose trials have these values."""
+        different = list({json.dumps(value): value for value in values}.values())
         with suppress(TypeError):  # sections, and what else has no order, stay as they came
             different.sort()
         return cls(name, kind, tuple(different))

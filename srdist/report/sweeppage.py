@@ -64,8 +64,8 @@ _LEGEND = (
 
 def _status(record: SweepRecord) -> str:
     counts = {state: sum(trial.state == state for trial in record.trials) for state in _STATES}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return f"{record.total} trials: {told or 'none has begun'}" + (
+    by_state = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{record.total} trials: {by_state or 'none has begun'}" + (
         f", {missing} not begun." if (missing := record.total - len(record.trials)) else "."
     )
 

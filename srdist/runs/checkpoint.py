@@ -1,4 +1,4 @@
-"""Checkpoints of a run: folders that are whole and verified, or passed over.
+"""Checkpoints of a run: folders that are whole and verified, or skipped.
 
 `checkpoints/step-00001000/` holds model.safetensors, optimizer.safetensors, best.safetensors (the best weights
 so far, where there are any), trainer.json (everything else, as plain values) and manifest.json (size and sha256
@@ -125,7 +125,7 @@ def any_in(folder: Path) -> bool:
 
 
 def newest(folder: Path) -> tuple[Path, Checkpoint, list[str]] | None:
-    """The newest checkpoint under `folder` that verifies, and why newer ones were passed over.
+    """The newest checkpoint under `folder` that verifies, and why newer ones were skipped.
 
     None where there is no checkpoint at all.
 

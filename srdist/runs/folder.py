@@ -118,8 +118,8 @@ def mark_stopped(run: Path, *, reason: str, step: int) -> None:
 def wandb_id(run: Path, *, candidate: str) -> str:
     """The run's W&B id: the one in wandb_id.txt, else `candidate`, which is written there."""
     path = run / "wandb_id.txt"
-    if path.is_file() and (known := path.read_text(errors="replace").strip()):
-        return known
+    if path.is_file() and (run_id := path.read_text(errors="replace").strip()):
+        return run_id
     write_bytes(path, f"{candidate}\n".encode())
     return candidate
 

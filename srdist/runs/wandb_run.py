@@ -186,7 +186,7 @@ def _command_line_redacted() -> Iterator[None]:
         sys.argv = command_line
 
 
-def wanted_mode(setting: str) -> Mode | None:
+def mode_for(setting: str) -> Mode | None:
     """The mode for config's `log.wandb`; `auto` heeds WANDB_MODE, then goes online where there is an account."""
     if setting == "auto":
         setting = os.environ.get("WANDB_MODE", "") or ("online" if _has_account() else "offline")

@@ -31,24 +31,24 @@ def problems(error: ValidationError, kind: Any) -> Iterator[str]:
     for problem in error.errors():
         names, fields = _place(problem["loc"], kind)
         place, value = ".".join(names), problem["input"]
-        found = _short(value)
+        shown = _short(value)
         match problem["type"]:
             case "extra_forbidden":
-                yield f"{place}: no such field (found {found}){_nearest(names[-1], fields)}"
+                yield f"{place}: no such field (found {shown}){_nearest(names[-1], fields)}"
             case "value_error":
                 message = problem["msg"].removeprefix("Value error, ")
                 yield f"{place}: {message}" if place else message
             case "too_short" if len(value) >= problem["ctx"]["min_length"]:
                 continue  # its wrong members are told already
             case "union_tag_not_found":
-                yield f"{place}: found {found}, expected a field {problem['ctx']['discriminator']}"
+                yield f"{place}: found {shown}, expected a field {problem['ctx']['discriminator']}"
             case "union_tag_invalid":
                 union = problem["ctx"]
                 tags = [tag.strip("' ") for tag in union["expected_tags"].split(",")]
                 place = ".".join([*names, union["discriminator"].strip("'")])
                 yield f"{place}: found {union['tag']!r}{_nearest(union['tag'], tags, called='values')}"
             case _:
-                wrong = f"found {found}, expected: {problem['msg'].removeprefix('Input should be ')}"
+                wrong = f"found {shown}, expected: {problem['msg'].removeprefix('Input should be ')}"
                 yield f"{place}: {wrong}" if place else wrong
 
 

@@ -2,7 +2,7 @@
 
 What becomes a sample: each member whose name ends like an image (or in `member`, where given). Its key is
 webdataset's: the path up to the first dot of its last part. Two images under one key are refused, not chosen
-from. Members that are no images (.json, .txt, .cls, ...) are passed over.
+from. Members that are no images (.json, .txt, .cls, ...) are skipped.
 """
 
 from __future__ import annotations
@@ -134,18 +134,18 @@ def _scan(folder: Path, file: str, member: str | None) -> Scan:
     seen: dict[str, Member] = {}
     with path.open("rb") as tar:
         try:
-            for found in walk(path):
-                ending = found.name[len(found.key) + 1 :].lower()
+            for one in walk(path):
+                ending = one.name[len(one.key) + 1 :].lower()
                 if (
                     ending != member.lower()
                     if member
-                    else Path(found.name).suffix.lower() not in IMAGE_SUFFIXES
+                    else Path(one.name).suffix.lower() not in IMAGE_SUFFIXES
                 ):
                     scan.others[f".{ending}"] += 1
                     continue
-                _refuse_second(path, seen.setdefault(found.key, found), found)
-                data = os.pread(tar.fileno(), found.size, found.offset)
-                _add(scan, found, data)
+                _refuse_second(path, seen.setdefault(one.key, one), one)
+                data = os.pread(tar.fileno(), one.size, one.offset)
+                _add(scan, one, data)
         except DamagedTarError as error:
             raise WorkError(f"{path}: {error}") from error
     if scan.records:
@@ -168,14 +168,14 @@ def _add(scan: Scan, member: Member, data: bytes) -> None:
         scan.records.append((member.offset, member.size, zlib.crc32(data), height, width, member.key))
 
 
-def _refuse_second(path: Path, first: Member, found: Member) -> None:
-    if first is found:
+def _refuse_second(path: Path, first: Member, later: Member) -> None:
+    if first is later:
         return
-    if first.name == found.name:
-        raise WorkError(f"{path}: member {found.name} twice, at offsets {first.offset} and {found.offset}")
-    ending = found.name[len(found.key) + 1 :]
+    if first.name == later.name:
+        raise WorkError(f"{path}: member {later.name} twice, at offsets {first.offset} and {later.offset}")
+    ending = later.name[len(later.key) + 1 :]
     raise UserError(
-        f"{path}: two images under one key {found.key!r}: {first.name} and {found.name}: "
+        f"{path}: two images under one key {later.key!r}: {first.name} and {later.name}: "
         f"say which with --member {ending}"
     )
 

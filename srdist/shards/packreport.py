@@ -20,7 +20,7 @@ class PackReport:
 
     @classmethod
     def of(cls, manifest: Manifest, other_files: Counter[str]) -> PackReport:
-        """The report of a manifest; `other_files` counts what was passed over by its ending."""
+        """The report of a manifest; `other_files` counts what was skipped by its ending."""
         return cls(
             manifest.manifest_id,
             {split: entry.samples for split, entry in manifest.splits.items()},

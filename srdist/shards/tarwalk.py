@@ -43,7 +43,7 @@ class DamagedTarError(WorkError):
 
 
 def walk(path: Path) -> Iterator[Member]:
-    """Every regular file of a tar (ustar, GNU or pax), in order; other members are passed over.
+    """Every regular file of a tar (ustar, GNU or pax), in order; other members are skipped.
 
     Raises:
         DamagedTarError: empty, compressed, cut, or with a damaged header; members before that were yielded.

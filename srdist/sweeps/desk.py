@@ -149,8 +149,10 @@ class Desk:
             return True
         step = self._saved_step(trial)
         if self._deaths(trial, step) >= MOST_DEATHS:
-            told = f"{MOST_DEATHS} processes ended over it after step {step} without a word (out of memory?)"
-            self._end(trial, state="failed", reason=told)
+            reason = (
+                f"{MOST_DEATHS} processes ended over it after step {step} without a word (out of memory?)"
+            )
+            self._end(trial, state="failed", reason=reason)
             return True
         return False
 

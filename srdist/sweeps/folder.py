@@ -47,10 +47,10 @@ class SweepFolder:
         """
         path, text = self.path / "sweep.yaml", sweep.dump()
         if path.is_file():
-            for name, found, wanted in _differences(read_yaml(path), yaml.safe_load(text)):
+            for name, before, now in _differences(read_yaml(path), yaml.safe_load(text)):
                 if name != _MAY_CHANGE:
                     raise UserError(
-                        f"{name}: the sweep in {self.path} has {found!r}, found {wanted!r}; only {_MAY_CHANGE} may "
+                        f"{name}: the sweep in {self.path} has {before!r}, found {now!r}; only {_MAY_CHANGE} may "
                         "change: choose another --out for a new sweep"
                     )
         elif (self.path / "metrics.jsonl").exists() or (self.path / "checkpoints").exists():
@@ -92,7 +92,7 @@ def _differences(one: Any, other: Any, name: str = "") -> list[tuple[str, Any, A
     reordered = name == "fields" and list(one) != list(other)
     if reordered or not (isinstance(one, dict) and isinstance(other, dict)):
         return [] if one == other and not reordered else [(name, one, other)]
-    found = []
+    differences = []
     for key in {**one, **other}:
-        found += _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
-    return found
+        differences += _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
+    return differences

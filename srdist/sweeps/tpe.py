@@ -61,15 +61,15 @@ class Search:
         import optuna
 
         study = self._study()
-        known = study.get_trials(deepcopy=False)
-        if number < len(known):
-            return self._plain(known[number].params)
+        stored = study.get_trials(deepcopy=False)
+        if number < len(stored):
+            return self._plain(stored[number].params)
         distributions = {name: _distribution(space) for name, space in self.spaces.items()}
         # Drawn in a copy: the journal gets a trial whole or not at all, whenever this process is killed.
         copy = optuna.create_study(
             study_name=_NAME, direction=study.direction, sampler=self._sampler(number), pruner=study.pruner
         )
-        copy.add_trials(known)
+        copy.add_trials(stored)
         drawn = copy.ask(distributions)
         running = optuna.trial.TrialState.RUNNING
         study.add_trial(
@@ -82,11 +82,11 @@ class Search:
         from optuna.trial import TrialState
 
         study = self._study()
-        known = study.get_trials(deepcopy=False)
-        if len(known) < len(trials):
-            raise self._damaged(f"knows {len(known)} trials of {len(trials)}")
+        stored = study.get_trials(deepcopy=False)
+        if len(stored) < len(trials):
+            raise self._damaged(f"knows {len(stored)} trials of {len(trials)}")
         for trial in trials:
-            if trial.state == "open" or known[trial.number].state.is_finished():
+            if trial.state == "open" or stored[trial.number].state.is_finished():
                 continue
             if trial.objective is None or trial.state == "failed":
                 study.tell(trial.number, state=TrialState.FAIL)
@@ -100,9 +100,9 @@ class Search:
         import optuna
 
         study = self._study()
-        known = study.get_trials(deepcopy=False)[number]
-        trial = optuna.trial.Trial(study, known._trial_id)
-        if step not in known.intermediate_values:
+        stored = study.get_trials(deepcopy=False)[number]
+        trial = optuna.trial.Trial(study, stored._trial_id)
+        if step not in stored.intermediate_values:
             trial.report(score, step)
         return trial.should_prune()
 

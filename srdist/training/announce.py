@@ -10,7 +10,7 @@ from typing import Any
 from srdist.config import Config
 from srdist.quality.scores import Scores
 from srdist.runs.log import RunLog
-from srdist.runs.wandb_run import WandbRun, wanted_mode
+from srdist.runs.wandb_run import WandbRun, mode_for
 from srdist.training.beginning import Beginning
 from srdist.training.state import RunState
 
@@ -21,7 +21,7 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
     Args:
         facts: of the machine, the ranks and the set.
     """
-    if log.main and (mode := wanted_mode(config.log.wandb)) is not None:
+    if log.main and (mode := mode_for(config.log.wandb)) is not None:
         log.wandb = WandbRun(
             run,
             run_id=state.wandb_id,

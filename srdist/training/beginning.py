@@ -39,8 +39,8 @@ def begin_network(config: Config, *, rank_batch: int, resumes: bool = False) -> 
     network = config.model.build(seed=config.train.seed)
     precision, patch = config.train.precision, config.data.hr_patch
     if precision not in network.precisions:
-        known = ", ".join(network.precisions)
-        raise UserError(f"train.precision: found {precision}, this network can be trained in: {known}")
+        possible = ", ".join(network.precisions)
+        raise UserError(f"train.precision: found {precision}, this network can be trained in: {possible}")
     side = network.smallest if patch is None else patch // config.model.scale
     if side < network.smallest:
         raise UserError(

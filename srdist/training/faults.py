@@ -53,12 +53,12 @@ class Faults:
             WorkError: more than data.max_bad_fraction of the set.
         """
         counts, config = self.state.counts, self.config.data
-        found = ranks.gather_items([asdict(sample) for sample in bad])
-        counts.bad_samples += len(found)
-        counts.bad_in_epoch += len(found)
-        ranks.main_first(lambda: self.log.bad_samples(counts.step + 1, found))
+        damaged = ranks.gather_items([asdict(sample) for sample in bad])
+        counts.bad_samples += len(damaged)
+        counts.bad_in_epoch += len(damaged)
+        ranks.main_first(lambda: self.log.bad_samples(counts.step + 1, damaged))
         if counts.bad_in_epoch > config.max_bad_fraction * len(self.index):
-            first = found[0]
+            first = damaged[0]
             error = WorkError(
                 f"{counts.bad_in_epoch} of {len(self.index)} samples are damaged, above data.max_bad_fraction "
                 f"{config.max_bad_fraction} (the newest: shard {first['shard']}, key {first['key']}, offset "
@@ -72,15 +72,15 @@ class Faults:
         Raises:
             WorkError: more than data.max_bad_fraction of those that were to be scored.
         """
-        found = ranks.gather_items([asdict(sample) for sample in bad])
-        if not found:
+        damaged = ranks.gather_items([asdict(sample) for sample in bad])
+        if not damaged:
             return
-        counts, limit, first = self.state.counts, self.config.data.max_bad_fraction, found[0]
-        ranks.main_first(lambda: self.log.bad_samples(counts.step, found))
-        told = (
-            f"validation at step {counts.step}: {len(found)} of {images + len(found)} images are damaged and left out "
+        counts, limit, first = self.state.counts, self.config.data.max_bad_fraction, damaged[0]
+        ranks.main_first(lambda: self.log.bad_samples(counts.step, damaged))
+        line = (
+            f"validation at step {counts.step}: {len(damaged)} of {images + len(damaged)} images are damaged and left out "
             f"(shard {first['shard']}, key {first['key']}, offset {first['offset']}: {first['reason']})"
         )
-        self.log.warn(f"{told}; see {self.run}/bad_samples.jsonl")
-        if len(found) > limit * (images + len(found)):
-            ranks.raise_everywhere(WorkError(f"{told}: above data.max_bad_fraction {limit}, repack the set"))
+        self.log.warn(f"{line}; see {self.run}/bad_samples.jsonl")
+        if len(damaged) > limit * (images + len(damaged)):
+            ranks.raise_everywhere(WorkError(f"{line}: above data.max_bad_fraction {limit}, repack the set"))

@@ -90,7 +90,7 @@ class Learner:
         norms = {}
         for name, trained in self.trained.items():
             self.accelerator.unscale_gradients(trained.optimizer)
-            norms[_told("grad_norm", name)] = gradient_norm(trained.module.parameters())
+            norms[_described("grad_norm", name)] = gradient_norm(trained.module.parameters())
         refused = (~torch.stack(list(norms.values())).isfinite()).any().float()
         for trained, norm in zip(self.trained.values(), norms.values(), strict=True):
             if self.config.max_grad_norm is not None:
@@ -193,7 +193,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def _told(value: str, name: str) -> str:
+def _described(value: str, name: str) -> str:
     """How a value of one of the trained things is named in the log."""
     return value if name == "network" else f"{value}_{name}"
 

@@ -86,12 +86,12 @@ def restore(
             checkpoints are gone.
         DamagedCheckpointError: there are checkpoints, but none verifies.
     """
-    found = ranks.main_first(lambda: checkpoint.newest(run / "checkpoints"))
-    if found is None:
+    newest_good = ranks.main_first(lambda: checkpoint.newest(run / "checkpoints"))
+    if newest_good is None:
         ranks.main_first(lambda: runfolder.check_no_weights(run))
         ranks.main_first(lambda: runfolder.check_own_files(run))
         return RunState(Counts(), Trace(), _proof(config, index, step=0))
-    path, saved, passed_over = found
+    path, saved, passed_over = newest_good
     for problem in passed_over:
         warn(f"checkpoint skipped: {problem}")
     trainer = saved.trainer
@@ -189,8 +189,8 @@ def _proof(config: Config, index: ShardIndex, *, step: int) -> EpochProof:
 
 
 def _counts(values: dict[str, Any], *, source: str) -> Counts:
-    known = {field.name for field in fields(Counts)}
-    if unknown := sorted(values.keys() - known):
+    names = {field.name for field in fields(Counts)}
+    if unknown := sorted(values.keys() - names):
         raise UserError(f"{source}: state {unknown[0]} is not known here: written by a newer srdist?")
     return Counts(**values)
 

@@ -134,12 +134,12 @@ class Maker:
         # In threads: on a shared folder each look is a question to a server.
         with ThreadPoolExecutor(LOOKING_THREADS) as pool:
             there = pool.map(lambda item: (self.job.destination / item.output).exists(), others)
-            found = [item for item, exists in zip(others, there, strict=True) if exists]
-        if found:
+            existing = [item for item, exists in zip(others, there, strict=True) if exists]
+        if existing:
             # Made since the logs were read, by a process with another plan: some input was changed meanwhile.
             self.worker.ask_for_logs()
             self.tally.refresh()
-        return {item.index for item in found if not self.tally.is_ours(item)}
+        return {item.index for item in existing if not self.tally.is_ours(item)}
 
     def _may_be_good(self, earlier: Receipt, item: Item) -> bool:
         """Whether the output need not be made again if the input, of another date, has the same content."""

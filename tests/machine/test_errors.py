@@ -14,8 +14,8 @@ from srdist.machine.errors import (
     OwnError,
     UserError,
     WorkError,
+    errors_in_one_line,
     system_error,
-    told_in_one_line,
 )
 from srdist.machine.files import named_in_errors
 
@@ -28,7 +28,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
     """The exit code of a command that ends in `error`, and what stands on the screen."""
-    with pytest.raises(SystemExit) as ended, told_in_one_line():
+    with pytest.raises(SystemExit) as ended, errors_in_one_line():
         raise error
     return ended.value.code, capsys.readouterr().err
 
@@ -94,15 +94,15 @@ def test_a_full_disk_is_told_with_the_file_and_what_to_do() -> None:
 
 
 def test_a_bug_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), told_in_one_line():
+    with pytest.raises(ZeroDivisionError), errors_in_one_line():
         raise ZeroDivisionError
 
 
 def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
     # A process of its own: its standard output is given away.
     code = (
-        "from srdist.machine.errors import told_in_one_line\n"
-        "with told_in_one_line():\n    while True: print('x' * 9999, flush=True)"
+        "from srdist.machine.errors import errors_in_one_line\n"
+        "with errors_in_one_line():\n    while True: print('x' * 9999, flush=True)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from srdist.runs.log import RunLog
-from srdist.runs.wandb_run import wanted_mode
+from srdist.runs.wandb_run import mode_for
 from tests.conftest import Run
 from tests.training.runs import Launch
 
@@ -77,12 +77,12 @@ def test_auto_goes_online_only_with_an_account(monkeypatch: pytest.MonkeyPatch, 
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert wanted_mode("auto") == "offline"
+    assert mode_for("auto") == "offline"
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
-    assert wanted_mode("auto") == "online"
+    assert mode_for("auto") == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert wanted_mode("auto") is None
-    assert [wanted_mode(mode) for mode in ("online", "offline", "disabled")] == ["online", "offline", None]
+    assert mode_for("auto") is None
+    assert [mode_for(mode) for mode in ("online", "offline", "disabled")] == ["online", "offline", None]
 
 
 def test_rows_after_the_resumed_step_and_a_torn_line_are_forgotten(tmp_path: Path) -> None:
