@@ -261,6 +261,8 @@ class Worker:
         path = self.folder / "runs" / str(number)
         while True:
             try:
+                if not path.is_file():  # a FIFO would be waited for
+                    return {}
                 begun = parse_json(path.read_bytes() or b"null")
                 if begun is None and self._now() - path.stat().st_mtime < HEARTBEAT_S:
                     time.sleep(0.05)  # made a moment ago: its process is about to write

@@ -57,8 +57,10 @@ def publish(folder: Path, out: Path) -> None:
     wholefile.sync(out)
     for old in [*out.glob("*.tar"), out / LEFT_OUT]:
         old.unlink(missing_ok=True)
-    if (out / "index").exists():
+    if (out / "index").is_dir():
         shutil.rmtree(out / "index")
+    else:
+        (out / "index").unlink(missing_ok=True)
     for new in folder.iterdir():
         if new.name != MANIFEST:
             new.rename(out / new.name)

@@ -28,8 +28,8 @@ def write_index(
     path = folder / "index" / f"{split}.npy"
     path.parent.mkdir(exist_ok=True)
     rows = build_index(records)
-    np.save(path, rows, allow_pickle=False)
-    wholefile.sync(path)
+    with wholefile.whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, rows, allow_pickle=False)
     return SplitEntry(
         samples=len(rows),
         heights=(int(rows["height"].min()), int(rows["height"].max())),

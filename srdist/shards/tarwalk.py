@@ -8,6 +8,7 @@ end in two blocks of zeros, and in nothing else.
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ def walk(path: Path) -> Iterator[Member]:
     Raises:
         DamagedTarError: empty, compressed, cut, or with a damaged header; members before that were yielded.
     """
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
+        raise DamagedTarError("not a regular file", 0)
+    size = status.st_size
     with path.open("rb") as file:
         head = file.read(6)
         if not head:

@@ -62,8 +62,8 @@ class Job:
         """The job of a call.
 
         Args:
-            precision: as asked for. What `auto` takes depends on the machine, so outputs of any precision are its own;
-                another one is part of the settings.
+            precision: as asked for, and part of the settings: what `auto` takes depends on the machine, and what one machine
+                has made by it counts on all.
 
         Raises:
             UserError: SRC is missing, or DST is, holds or lies in it, or is a file that is not meant.

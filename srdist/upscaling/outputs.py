@@ -45,7 +45,10 @@ def refuse_overlap(source: Path, destination: Path) -> None:
         raise UserError(f"{source}: no such file or folder")
     if source.is_file():
         return
-    src, dst = source.resolve(), destination.resolve()
+    try:
+        src, dst = source.resolve(), destination.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a loop
+        raise UserError(f"{destination}: no place for outputs: {error}") from error
     if src == dst:
         raise UserError(f"{destination}: DST is SRC itself, choose another folder for the outputs")
     if dst.is_relative_to(src):

@@ -175,8 +175,9 @@ def _cached_pixels(
     inputs: Inputs, cache: Path, *, write: Callable[[Path, bytes], None], show: Callable[[int, int], None]
 ) -> array[int]:
     try:
-        kept = np.fromfile(cache, "<i8")
-        if len(kept) == len(inputs):
+        # A FIFO in its place would be waited for.
+        kept = np.fromfile(cache, "<i8") if cache.is_file() else None
+        if kept is not None and len(kept) == len(inputs):
             return array("q", kept.astype(np.int64).tobytes())
     except OSError:
         pass  # not there yet: read the headers

@@ -307,6 +307,21 @@ def test_a_fifo_in_the_place_of_a_tar_is_named_and_not_waited_for(index: ShardIn
         index.read(0)
 
 
+def test_a_fifo_in_a_set_is_named_by_verify_and_replaced_by_index(index: ShardIndex) -> None:
+    place = Path(index.folder) / "index" / "train.npy"
+    rows = place.read_bytes()
+    place.unlink()
+    os.mkfifo(place)
+    assert CliRunner().invoke(main, ["shards", "index", index.folder]).exit_code == 0
+    assert place.read_bytes() == rows
+    tar = Path(index.shard_path(0))
+    tar.unlink()
+    os.mkfifo(tar)
+    told = CliRunner().invoke(main, ["shards", "verify", index.folder])
+    assert told.exit_code == 1
+    assert f"{tar}: " in told.output
+
+
 def test_a_tar_that_the_manifest_does_not_know_is_named(index: ShardIndex) -> None:
     shutil.copyfile(index.shard_path(0), Path(index.folder) / "train-00009.tar")
     assert verify(index.folder).problems == (

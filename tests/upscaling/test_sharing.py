@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from srdist.machine.claims import Worker
+from srdist.machine.errors import UserError
 from srdist.networks.weightfile import load_weights
 from srdist.upscaling import imagefile, jobstate, maker
 from srdist.upscaling.job import Job, Output
@@ -253,3 +254,22 @@ main(sys.argv[1:])
         process.terminate()
         assert process.wait(timeout=14) == 143
     assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
+
+
+@pytest.mark.parametrize("name", ["runs", "plans"])
+def test_a_pipe_in_the_state_of_a_job_is_not_waited_for(
+    small: Path, tmp_path: Path, weights: Path, name: str
+) -> None:
+    dst = tmp_path / "dst"
+    go(small, dst, weights)
+    (place,) = (dst / ".srdist" / name).iterdir()
+    place.unlink()
+    os.mkfifo(place)
+    assert go(small, dst, weights).done == 12
+
+
+def test_a_destination_of_links_in_a_loop_is_one_line(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(UserError, match="one: no place for outputs: Symlink loop"):
+        Job.of(small, tmp_path / "one", output=Output(), weights_digest="")
