@@ -2,9 +2,10 @@
 
 python -m benchmarks.upscale [--quick] [--json FILE] [--part speed|memory|kills|png] [--rounds N] [--images DIR] [--device cpu|cuda]
 
-speed   srdist's whole path (read, decode, network, encode, receipt) on many small images, beside the network alone on
-        tensors in memory, the codecs alone, the seed's way as a loop, and a loop in the way of Real-ESRGAN's script
-        (both with the same network, one image after the other). All in one run, in turns, so that drift hits all.
+speed   srdist's whole path (read, decode, network, encode, receipt) on many small images, in the precision that it takes
+        by itself and in fp32, beside the network alone on tensors in memory in both, the codecs alone, the seed's way as a
+        loop, and a loop in the way of Real-ESRGAN's script (both in fp32, one image after the other). All in one run, in
+        turns, so that drift hits all.
 memory  peak memory of a process as one image grows, and as the number of images grows.
 kills   3 processes killed, stopped and continued at random, among failing and touched inputs and a second job; then a rerun.
 png     size against time of the PNG encoders and settings at hand.

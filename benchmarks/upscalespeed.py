@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from PIL import Image
 from benchmarks.lowres import halves, network
 from srdist.images.photo import Photo, decode_photo, encode_photo
 from srdist.networks.network import Network
+from srdist.networks.precision import Precision, name_of, number_type
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.upscaling.job import Job, Output
 from srdist.upscaling.pipeline import CPU_LANES
@@ -35,15 +37,16 @@ def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) 
     rounds, per_round = (2, 20) if quick else (10, 50)
     photos = halves(images, rounds * per_round)
     contestants: dict[str, Contestant] = {
-        "srdist upscale": whole_path,
-        "floor: network alone": network_alone,
+        OURS: functools.partial(whole_path, precision="auto"),
+        IN_FP32: functools.partial(whole_path, precision="fp32"),
+        "floor: network alone, auto": functools.partial(network_alone, precision="auto"),
+        "floor: network alone, fp32": functools.partial(network_alone, precision="fp32"),
         "floor: codecs alone": codecs_alone,
-        "the seed's way, a loop": seed_loop,
-        "Real-ESRGAN's way, a loop": plain_loop,
+        **PLAIN_LOOPS,
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     cpu_seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    busy: list[float] = []
+    busy: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         processes = {
             name: stack.enter_context(own_process(contestant, device))
@@ -62,12 +65,38 @@ def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) 
                 if number >= 0:
                     seconds[name].append(taken)
                     cpu_seconds[name].append(taken_cpu)
-                    busy += [] if share is None else [share]
-    ours, ours_cpu = seconds["srdist upscale"], cpu_seconds["srdist upscale"]
+                    if share is not None:
+                        busy.setdefault(name, []).append(share)
+    rows = table(photos, seconds, cpu_seconds, per_round=per_round)
+    for name, shares in busy.items():
+        rows[name]["network_busy"] = statistics.median(shares)
+        print(
+            f"{name}: its network was at work {statistics.median(shares):.0%} of the time, "
+            f"{min(shares):.0%} to {max(shares):.0%}"
+        )
+    numbers = name_of(number_type("auto", network(), device=device))
+    plain = min(rows[name]["srdist_is_times"] for name in PLAIN_LOOPS)
+    for what, ratio, goal in (
+        (f"{OURS} ({numbers}) over fp32", rows[IN_FP32]["srdist_is_times"], 1.8),
+        (f"{OURS} ({numbers}) over the faster plain loop", plain, 3.5),
+    ):
+        print(f"{what}: {ratio:.2f}x; goal {goal}x: {'reached' if ratio >= goal else 'missed'}")
+    return rows | {"auto_computes_in": numbers}
+
+
+def table(
+    photos: list[np.ndarray],
+    seconds: dict[str, list[float]],
+    cpu_seconds: dict[str, list[float]],
+    *,
+    per_round: int,
+) -> dict[str, Any]:
+    """One row a contestant, printed, by its seconds in each round."""
+    ours, ours_cpu = seconds[OURS], cpu_seconds[OURS]
     pixels = statistics.mean(p.shape[0] * p.shape[1] for p in photos)
     rows = {}
     print(
-        f"\n{len(photos)} images of {photos[0].shape[1]}x{photos[0].shape[0]}, SRCNN 128-64-3, x2, to PNG; median of {rounds} rounds"
+        f"\n{len(photos)} images of {photos[0].shape[1]}x{photos[0].shape[0]}, SRCNN 128-64-3, x2, to PNG; median of {len(ours)} rounds"
     )
     print(
         f"{'':28}{'images/s':>10}{'input MP/s':>12}{'srdist is':>11}{'in rounds':>16}{'CPU ms/image':>14}{'by CPU':>9}"
@@ -90,10 +119,6 @@ def speed(folder: Path, images: Path | None, quick: bool, device: torch.device) 
             f"{name:28}{rate:10.1f}{rate * pixels / 1e6:12.3f}{ratio:10.2f}x"
             f"{min(ratios):9.2f} to{max(ratios):5.2f}{cpu_ms:13.1f}{cpu_ratio:8.2f}x"
         )
-    rows["srdist upscale"]["network_busy"] = statistics.median(busy)
-    print(
-        f"srdist's network was at work {statistics.median(busy):.0%} of the time, {min(busy):.0%} to {max(busy):.0%}"
-    )
     return rows
 
 
@@ -123,7 +148,7 @@ def _serve(contestant: Contestant, device: torch.device, connection: Connection,
     with contextlib.suppress(EOFError):
         while True:
             source, destination = connection.recv()
-            if contestant is network_alone:
+            if isinstance(contestant, functools.partial) and contestant.func is network_alone:
                 _resident(source, device)  # before the clock starts
             began, began_cpu = time.perf_counter(), time.process_time()
             share = contestant(source, destination, device)
@@ -137,6 +162,7 @@ class Watched(Network):
         super().__init__()
         self.network = network
         self.scale, self.halo = network.scale, network.halo
+        self.sums_in_float32, self.precisions = network.sums_in_float32, network.precisions
         self.spans: list[tuple[Any, ...]] = []
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
@@ -162,24 +188,26 @@ class Watched(Network):
         return float(sum(begin.elapsed_time(end) for begin, end in self.spans)) / 1e3
 
 
-def whole_path(source: Path, destination: Path, device: torch.device) -> float:
+def whole_path(source: Path, destination: Path, device: torch.device, *, precision: Precision) -> float:
     """What the command does after its imports."""
     model = network()
     watched = Watched(model)
     began = time.perf_counter()
     job = Job.of(source, destination, output=Output(), weights_digest=model.digest())
     threads = max(2, len(os.sched_getaffinity(0)))
-    upscale_tree(job, TiledNetwork(watched, device=device), threads=threads)
+    upscale_tree(job, TiledNetwork(watched, device=device, precision=precision), threads=threads)
     lanes = min(torch.get_num_threads(), CPU_LANES) if device.type == "cpu" else 1
     return watched.seconds(device) / (time.perf_counter() - began) / lanes
 
 
-def network_alone(source: Path, destination: Path, device: torch.device) -> None:
+def network_alone(source: Path, destination: Path, device: torch.device, *, precision: Precision) -> None:
     """The network in its fastest layout on tensors that lie in memory, and nothing else (decoding is not counted)."""
     del destination
     model = network().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for lr in _resident(source, device):
-        with torch.inference_mode():
+    numbers = number_type(precision, model, device=device)
+    half = numbers is not torch.float32
+    with torch.inference_mode(), torch.autocast(device.type, numbers, enabled=half):
+        for lr in _resident(source, device):
             model(lr)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -239,3 +267,10 @@ def plain_loop(source: Path, destination: Path, device: torch.device) -> None:
         sr = sr[0, :, : lr.shape[2] * 2, : lr.shape[3] * 2].clamp(0, 1).cpu()
         pixels = (sr.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(destination / path.name)
+
+
+OURS, IN_FP32 = "srdist upscale", "srdist upscale, fp32"
+PLAIN_LOOPS: dict[str, Contestant] = {
+    "the seed's way, a loop": seed_loop,
+    "Real-ESRGAN's way, a loop": plain_loop,
+}
