@@ -18,7 +18,7 @@ from srdist.degradations.degradation import Degradation
 from srdist.images.decode import UnreadableImageError
 from srdist.machine.files import named_file, write_bytes
 from srdist.machine.mixing import mix64
-from srdist.shards.recipe import key_of
+from srdist.shards.plan import key_of
 from srdist.stream.cuts import Cuts
 from srdist.stream.patches import named_keys
 

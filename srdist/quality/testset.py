@@ -21,8 +21,8 @@ from srdist.images.decode import UnreadableImageError, decode_rgb
 from srdist.images.folder import Walk, read_regular
 from srdist.images.pixels import mod_crop
 from srdist.machine.errors import UserError
+from srdist.shards.plan import key_of
 from srdist.shards.reader import ShardIndex
-from srdist.shards.recipe import key_of
 from srdist.stream.pairs import Pair, eval_stream
 from srdist.stream.patches import named_keys
 from srdist.stream.share import Share

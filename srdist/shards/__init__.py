@@ -1,6 +1,7 @@
 """The set on disk: packed, indexed, verified, read.
 
-recipe       names to splits and keys
+recipe       recipe.yaml
+plan         names to splits and keys
 checking     which images can be packed
 pack         images to shards
 packreport   what came of it

@@ -10,8 +10,8 @@ import numpy as np
 
 from srdist.images.decode import UnreadableImageError, decode_into, image_size
 from srdist.images.folder import read_regular
+from srdist.shards.plan import Source
 from srdist.shards.reader import MAX_BYTES, MAX_SIDE
-from srdist.shards.recipe import Source
 from srdist.shards.threads import in_threads
 
 

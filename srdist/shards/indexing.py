@@ -24,8 +24,8 @@ from srdist.shards.checking import TooSmallError, check_image
 from srdist.shards.manifest import MANIFEST, Manifest, ShardEntry, SplitEntry
 from srdist.shards.manifest import Source as ManifestSource
 from srdist.shards.packreport import PackReport
+from srdist.shards.plan import unprintable
 from srdist.shards.reader import read_manifest
-from srdist.shards.recipe import unprintable
 from srdist.shards.remote import Place
 from srdist.shards.setfiles import shard_entry, write_index, write_left_out
 from srdist.shards.tarwalk import DamagedTarError, Member, walk

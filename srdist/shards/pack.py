@@ -25,7 +25,8 @@ from srdist.shards.manifest import Source as ManifestSource
 from srdist.shards.newset import new_set, publish
 from srdist.shards.packreport import PackReport
 from srdist.shards.permutation import PACKING, permute, stream_keys
-from srdist.shards.recipe import Recipe, plan
+from srdist.shards.plan import plan
+from srdist.shards.recipe import Recipe
 from srdist.shards.setfiles import shard_entry, write_index, write_left_out
 from srdist.shards.threads import in_threads
 
@@ -39,7 +40,7 @@ def pack(
         threads: that read, decode and write; None = as many as cores, up to 16.
 
     Raises:
-        UserError: see `recipe.plan`.
+        UserError: see `plan.plan`.
         WorkError: no image was usable, or one changed while it was packed.
     """
     threads = threads or min(16, usable_cores())

@@ -21,8 +21,9 @@ from srdist.cli.main import main
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import parse_manifest
 from srdist.shards.pack import pack
+from srdist.shards.plan import plan
 from srdist.shards.reader import ShardIndex
-from srdist.shards.recipe import Recipe, plan, read_recipe
+from srdist.shards.recipe import Recipe, read_recipe
 from srdist.shards.threads import in_threads
 from srdist.shards.verify import verify
 from tests.conftest import ROOT, Run
