@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from srdist.losses.config import LossConfig, LossSection
+from srdist.losses.config import LDLConfig, LossConfig, LossTerm
 from srdist.machine.errors import UserError
 from srdist.networks.config import NetworkConfig, SRCNNConfig
 from srdist.settings.section import Section, problems
@@ -83,7 +83,7 @@ class TrainConfig(Section):
     """CPU threads of each rank; null = cores / ranks of this machine."""
 
     @property
-    def all_losses(self) -> tuple[LossSection, ...]:
+    def all_losses(self) -> tuple[LossTerm, ...]:
         """The losses, however the config says which."""
         return self.losses or (TypeAdapter(LossConfig).validate_python({"kind": self.loss}),)
 
@@ -102,6 +102,10 @@ class TrainConfig(Section):
         kinds = [loss.kind for loss in self.losses or ()]
         if twice := [kind for i, kind in enumerate(kinds) if kind in kinds[:i]]:
             raise ValueError(f"losses has {twice[0]} twice: add up their weights")
+        if self.ema_decay is None and any(isinstance(loss, LDLConfig) for loss in self.losses or ()):
+            raise ValueError(
+                "losses has ldl, which compares with the running average: set ema_decay, as 0.999"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,23 +6,34 @@ Apart from the losses because a config is read, and a wrong one refused, without
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from srdist.machine.errors import UserError
 from srdist.settings.section import Section
 
 if TYPE_CHECKING:
-    from srdist.losses.loss import Loss
+    from srdist.losses.loss import AverageLoss, Loss
 
 
-class LossSection(Section):
+class LossTerm(Section):
     """What the section of every loss has."""
 
     kind: str
     """Which loss: what the other fields mean depends on it. Its values are logged as loss_KIND where there are several."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Factor in the sum that is minimized."""
+
+    @property
+    def smallest_patch(self) -> int:
+        """Least side of the HR images that it can be computed on, in pixels."""
+        return 1
+
+
+class LossSection(LossTerm):
+    """A loss that SR and HR decide."""
 
     @abstractmethod
     def build(self) -> Loss:
@@ -68,4 +79,94 @@ class CharbonnierConfig(LossSection):
         return charbonnier
 
 
-LossConfig = Annotated[MSEConfig | L1Config | CharbonnierConfig, Field(discriminator="kind")]
+class FrequencyConfig(LossSection):
+    """Of the spectra: the difference at each frequency, whatever the place."""
+
+    kind: Literal["frequency"] = "frequency"
+    """Distance of the Fourier transforms of each channel."""
+    form: Literal["focal", "l1"] = "focal"
+    """focal: squared distances, the largest ones most (Jiang et al., ICCV 2021); l1: mean absolute (Cho et al., ICCV 2021)."""
+    alpha: Annotated[float, Field(ge=0, le=8)] = 1.0
+    """Of focal: power of a frequency's distance that is its weight; 0 = all alike."""
+
+    def build(self) -> Loss:
+        """The loss, without its weight."""
+        from srdist.losses.frequency import FocalFrequency, fft_l1
+
+        return FocalFrequency(self.alpha) if self.form == "focal" else fft_l1
+
+
+class GradientConfig(LossSection):
+    """Of the edges: the mean absolute error of the slopes across and down."""
+
+    kind: Literal["gradient"] = "gradient"
+    """Mean absolute error of Sobel's slopes, in levels a pixel."""
+
+    @property
+    def smallest_patch(self) -> int:
+        """Least side of the HR images that it can be computed on, in pixels."""
+        return 3
+
+    def build(self) -> Loss:
+        """The loss, without its weight."""
+        from srdist.losses.gradient import sobel
+
+        return sobel
+
+
+class SSIMConfig(LossSection):
+    """1 - SSIM of RGB, or 1 - MS-SSIM."""
+
+    kind: Literal["ssim"] = "ssim"
+    """1 - SSIM of RGB (window of 11x11, sigma 1.5), from 0 for equal images."""
+    scales: Annotated[int, Field(ge=1, le=5)] = 1
+    """1: SSIM; more: MS-SSIM (Wang et al. 2003) over so many scales, each half the one before; patches of 11 x 2^(scales - 1) pixels at least."""
+
+    @property
+    def smallest_patch(self) -> int:
+        """Least side of the HR images that it can be computed on, in pixels."""
+        return int(11 * 2 ** (self.scales - 1))
+
+    def build(self) -> Loss:
+        """The loss, without its weight."""
+        from srdist.losses.similarity import Dissimilarity
+
+        return Dissimilarity(self.scales)
+
+
+class LDLConfig(LossTerm):
+    """Mean absolute error where SR looks like an artifact, and the running average's SR is better."""
+
+    kind: Literal["ldl"] = "ldl"
+    """Absolute error, weighted by how much the errors around a pixel vary; needs train.ema_decay (Liang et al., CVPR 2022)."""
+
+    @property
+    def smallest_patch(self) -> int:
+        """Least side of the HR images that it can be computed on, in pixels."""
+        return 4
+
+    def build(self) -> AverageLoss:
+        """The loss, without its weight."""
+        from srdist.losses.artifacts import ldl
+
+        return ldl
+
+
+LossConfig = Annotated[
+    MSEConfig | L1Config | CharbonnierConfig | FrequencyConfig | GradientConfig | SSIMConfig | LDLConfig,
+    Field(discriminator="kind"),
+]
+
+
+def check_size(losses: Sequence[LossTerm], height: int, width: int) -> None:
+    """Refuse HR images on which one of the losses cannot be computed.
+
+    Raises:
+        UserError: it names the loss.
+    """
+    for term in losses:
+        if min(height, width) < term.smallest_patch:
+            raise UserError(
+                f"train.losses: {term.kind} needs HR patches of at least {term.smallest_patch}x{term.smallest_patch} "
+                f"pixels, found {height}x{width} (data.hr_patch, or images as they are where that is null)"
+            )

@@ -14,3 +14,15 @@ class Loss(Protocol):
     def __call__(
         self, sr: Float[Tensor, "n 3 h w"], hr: Float[Tensor, "n 3 h w"], /
     ) -> Float[Tensor, " n"]: ...
+
+
+class AverageLoss(Protocol):
+    """A loss that looks also at what the running average of the network's weights makes of the same LR."""
+
+    def __call__(
+        self,
+        sr: Float[Tensor, "n 3 h w"],
+        hr: Float[Tensor, "n 3 h w"],
+        average_sr: Float[Tensor, "n 3 h w"],
+        /,
+    ) -> Float[Tensor, " n"]: ...

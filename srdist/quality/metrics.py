@@ -8,7 +8,6 @@ so that an image of any size is scored in bounded memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,11 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from srdist.images.pixels import luma
+from srdist.images.similarity import SSIM_WINDOW, ssim_map
 
-SSIM_WINDOW = 11
-SSIM_SIGMA = 1.5
-_WINDOW = [math.exp(-((i - SSIM_WINDOW // 2) ** 2) / (2 * SSIM_SIGMA**2)) for i in range(SSIM_WINDOW)]
-_WINDOW = [weight / sum(_WINDOW) for weight in _WINDOW]
 _CPU_SIDE = 160
 """Of the blocks that are scored at a time, in pixels: they stay in the caches, and below the size from which torch
 starts threads: for sums this small these wait for each other most of the time (docs/log.md)."""
@@ -59,7 +55,7 @@ def ssim_y(
     sr_u8, hr_u8 = shave(sr_u8, border), shave(hr_u8, border)
 
     def index(sr: Tensor, hr: Tensor) -> Tensor:
-        return _ssim_map(luma(sr), luma(hr), peak=255.0).sum()
+        return ssim_map(luma(sr), luma(hr), peak=255.0).sum()
 
     return _sums(index, sr_u8, hr_u8, overlap=SSIM_WINDOW - 1) / _windows(sr_u8)
 
@@ -68,7 +64,7 @@ def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], *, peak: float) -
     """Structural similarity (Wang et al., TIP 2004), per image: K1 0.01, K2 0.03, valid region only; NaN where that is empty."""
     if _windows(a) == 0:
         return torch.full((a.shape[0],), torch.nan, dtype=torch.float64, device=a.device)
-    return _ssim_map(a.double(), b.double(), peak=peak).flatten(1).mean(1)
+    return ssim_map(a.double(), b.double(), peak=peak).flatten(1).mean(1)
 
 
 def rmse(sr_u8: UInt8[Tensor, "n 3 h w"], hr_u8: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
@@ -115,29 +111,3 @@ def _blocks(images: Tensor, *, overlap: int) -> Iterator[tuple[slice, slice]]:
                 slice(top, min(height, top + side + overlap)),
                 slice(left, min(width, left + side + overlap)),
             )
-
-
-def _ssim_map(
-    a: Float[Tensor, "*n h w"], b: Float[Tensor, "*n h w"], *, peak: float
-) -> Float[Tensor, "*n H W"]:
-    mean_a, mean_b = _blur(a), _blur(b)
-    variance_a = _blur(a * a) - mean_a * mean_a
-    variance_b = _blur(b * b) - mean_b * mean_b
-    covariance = _blur(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    index = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return index / ((mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2))
-
-
-def _blur(images: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n H W"]:
-    """The Gaussian window over the rows, then over the columns, where it lies inside.
-
-    As sums of shifted images: 4 to 20 times as fast on the CPU as float64 convolutions (docs/log.md).
-    """
-    for dimension in (-2, -1):
-        size = images.shape[dimension] - SSIM_WINDOW + 1
-        total = images.narrow(dimension, 0, size) * _WINDOW[0]
-        for offset in range(1, SSIM_WINDOW):
-            total.add_(images.narrow(dimension, offset, size), alpha=_WINDOW[offset])
-        images = total
-    return images

@@ -126,7 +126,7 @@ def _charts(record: RunRecord) -> list[Chart]:
         beside_bicubic("PSNR-Y of validation, dB", "psnr_y_db"),
         beside_bicubic("SSIM-Y of validation", "ssim_y"),
         alone(f"Loss ({' + '.join(each.kind for each in record.config.train.all_losses)})", "loss", log=True),
-        *(alone(name.replace("_", " ").capitalize(), name, log=True) for name in record.more_losses),
+        *(alone(_of_loss(name, record), name, log=True) for name in record.more_losses),
         alone("Learning rate", "learning_rate"),
         alone("Gradient norm", "grad_norm", log=True),
         *(alone(name.replace("_", " ").capitalize(), name, log=True) for name in record.more_norms),
@@ -134,6 +134,13 @@ def _charts(record: RunRecord) -> list[Chart]:
         alone("Share of time waiting for data", "data_wait_share"),
         alone("Memory of the first rank, MB", "memory_mb"),
     ]
+
+
+def _of_loss(name: str, record: RunRecord) -> str:
+    """`loss_ssim` is "Loss ssim, of weight 0.1"."""
+    weights = {f"loss_{term.kind}": term.weight for term in record.config.train.all_losses}
+    title = name.replace("_", " ").capitalize()
+    return f"{title}, of weight {weights[name]:g}" if name in weights else title
 
 
 def _sessions(record: RunRecord) -> str:

@@ -79,7 +79,9 @@ def _sections(kind: Any) -> list[type[BaseModel]]:
 
 
 def _tags(section: type[BaseModel]) -> list[FieldInfo]:
-    return [field for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
+    """The fields that tell sections apart: of one possible value. Other choices may have values of the same names."""
+    literals = [field for field in section.model_fields.values() if get_origin(field.annotation) is Literal]
+    return [field for field in literals if len(get_args(field.annotation)) == 1]
 
 
 def _nearest(name: str, names: Sequence[str], *, called: str = "fields") -> str:

@@ -37,11 +37,11 @@ class Faults:
             keys = [self.index.key(i) for i in ids]
             self.log.row("refused", step.step, **step.losses, **step.norms, keys=keys)
             self.log.warn(
-                f"step {step.step}: loss or gradient not finite, step left out (samples {', '.join([*dict.fromkeys(keys)][:4])}, ...)"
+                f"step {step.step}: {_named(step)} not finite, step left out (samples {', '.join([*dict.fromkeys(keys)][:4])}, ...)"
             )
             if counts.refused_in_row >= limit:
                 error = WorkError(
-                    f"step {step.step}: loss or gradient not finite {limit} steps in a row (train.max_bad_steps); "
+                    f"step {step.step}: {_named(step)} not finite {limit} steps in a row (train.max_bad_steps); "
                     f"the last good checkpoint is in {self.run}/checkpoints; lower train.learning_rate and go on from it"
                 )
                 ranks.raise_everywhere(error)
@@ -84,3 +84,8 @@ class Faults:
         self.log.warn(f"{line}; see {self.run}/bad_samples.jsonl")
         if len(damaged) > limit * (images + len(damaged)):
             ranks.raise_everywhere(WorkError(f"{line}: above data.max_bad_fraction {limit}, repack the set"))
+
+
+def _named(step: StepValues) -> str:
+    """Which losses were not finite, or else the gradients of what."""
+    return ", ".join(step.not_finite()) or "loss or gradient"

@@ -17,6 +17,7 @@ from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
 from srdist.machine import ranks
 from srdist.networks.network import Network
+from srdist.training.losses import Losses
 from srdist.training.rehearsal import without_trace
 from srdist.training.stepvalues import StepTensors
 from srdist.training.trained import Trained
@@ -49,7 +50,7 @@ class Learner:
             for name, module in {"network": network, **(beside or {})}.items()
         }
         self.network = self.trained["network"]
-        self.losses = [(section, section.build()) for section in config.all_losses]
+        self.losses = Losses(config.all_losses)
         self._sums: dict[str, Tensor] = {}
         self._warm_up()
 
@@ -69,12 +70,13 @@ class Learner:
         )
         with nullcontext() if last else self.accelerator.no_sync(self.network.forward):
             sr = self.network.forward(lr)
+            average_sr = self.network.of_average(lr, self.accelerator) if self.losses.need_average else None
             # The divisor counts damaged images (weight 0) too: it is the same on all ranks without asking them.
             parts = {
-                section.kind: (loss(sr, hr) * weight).sum() / self.images_per_step
-                for section, loss in self.losses
+                kind: (of_each * weight).sum() / self.images_per_step
+                for kind, of_each in self.losses.of_each(sr, hr, average_sr).items()
             }
-            loss = torch.stack([section.weight * parts[section.kind] for section, _ in self.losses]).sum()
+            loss = self.losses.total(parts)
             self._add("loss", loss.detach())
             if len(parts) > 1:
                 for kind, part in parts.items():

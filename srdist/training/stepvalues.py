@@ -35,6 +35,13 @@ class StepValues:
     norms: Mapping[str, float]
     refused: bool
 
+    def not_finite(self) -> list[str]:
+        """Names of what is not finite, as they are logged: the losses it began with, or else the gradients."""
+        losses = [name for name, value in self.losses.items() if not math.isfinite(value)]
+        # The sum is not finite where one of them is.
+        of_each = [name for name in losses if name != "loss"] or losses
+        return of_each or [name for name, value in self.norms.items() if not math.isfinite(value)]
+
 
 class Trace:
     """Steps' values: `add` never waits for the device, `flush` does, once for all of them."""

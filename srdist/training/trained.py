@@ -37,6 +37,19 @@ class Trained:
         ema = WeightAverage(module, decay=config.ema_decay) if config.ema_decay else None
         return cls(module, forward, adam, optimizer, ema)
 
+    @torch.no_grad()
+    def of_average(self, inputs: Tensor, accelerator: Accelerator) -> Tensor:
+        """What the running average of the weights makes of `inputs`; it changes nothing."""
+        assert self.ema is not None
+        # Copies: some modules write into their tensors as they are called.
+        copies = {name: tensor.clone() for name, tensor in self.ema.tensors.items()}
+        try:
+            with accelerator.autocast():
+                made: Tensor = torch.func.functional_call(self.module.eval(), copies, (inputs,))
+        finally:
+            self.module.train()
+        return made.float()
+
     def weights(self) -> dict[str, Tensor]:
         """The weights for use: the running average where there is one; CPU copies."""
         return _copies(self.module.state_dict() if self.ema is None else self.ema.tensors)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from srdist.config import Config
+from srdist.losses.config import check_size
 from srdist.machine import ranks, stopping
 from srdist.machine.device import configure_threads, environment, open_accelerator, split_batch
 from srdist.machine.errors import UserError
@@ -292,7 +293,8 @@ class Trainer:
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
         # Before the network is tried out on a patch of that size.
-        check_set(index, config.data, scale=config.model.scale, global_batch=config.train.global_batch)
+        size = check_set(index, config.data, scale=config.model.scale, global_batch=config.train.global_batch)
+        check_size(config.train.all_losses, *size)
         self.beginning = begin_network(config, rank_batch=self.rank_batch, resumes=self._resumes)
         return index, self.beginning.network, Validator(config, device=self.accelerator.device, run=self.run)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -12,6 +14,15 @@ from srdist.networks.config import SRCNNConfig
 from srdist.training.learner import Learner
 
 THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
+EVERY_LOSS: list[dict[str, Any]] = [
+    {"kind": "mse"},
+    {"kind": "l1"},
+    {"kind": "charbonnier"},
+    {"kind": "frequency", "weight": 0.1},
+    {"kind": "gradient", "weight": 0.5},
+    {"kind": "ssim", "weight": 0.1},
+    {"kind": "ldl"},
+]
 
 
 def learner(**settings: object) -> Learner:
@@ -63,12 +74,23 @@ def test_an_image_of_weight_nought_has_no_part_in_the_step() -> None:
     other[1] = 0
     found = []
     for target in (hr, other):
-        trained = learner()
+        trained = learner(ema_decay=0.9, losses=EVERY_LOSS)
         trained.accumulate(lr, target, weight, last=True)
         trained.update(0, 1e-3)
         found.append(everything(trained))
     for name, tensor in found[0].items():
         assert torch.equal(found[1][name], tensor), name
+
+
+def test_each_loss_is_told_by_its_name_and_their_weighted_sum_is_minimized() -> None:
+    trained = learner(ema_decay=0.9, losses=EVERY_LOSS)
+    trained.accumulate(*batch(), last=True)
+    before = trained.network.module.training
+    values = trained.update(0, 1e-3).losses
+    assert list(values) == ["loss", *(f"loss_{term['kind']}" for term in EVERY_LOSS)]
+    weighted = sum(term.get("weight", 1.0) * float(values[f"loss_{term['kind']}"]) for term in EVERY_LOSS)
+    assert float(values["loss"]) == pytest.approx(weighted)
+    assert before  # what the average makes is made in evaluation mode, and training goes on after it
 
 
 def test_what_was_gathered_for_an_abandoned_step_is_forgotten() -> None:
@@ -82,9 +104,9 @@ def test_what_was_gathered_for_an_abandoned_step_is_forgotten() -> None:
         assert torch.equal(everything(trained)[name], tensor), name
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.99])
-def test_saved_and_loaded_it_goes_on_bit_for_bit(ema_decay: float | None) -> None:
-    whole, first, second = (learner(ema_decay=ema_decay) for _ in range(3))
+@pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.99}, {"ema_decay": 0.99, "losses": EVERY_LOSS}])
+def test_saved_and_loaded_it_goes_on_bit_for_bit(settings: dict[str, object]) -> None:
+    whole, first, second = (learner(**settings) for _ in range(3))
     for step in range(4):
         whole.accumulate(*batch(step), last=True)
         whole.update(step, 1e-3)

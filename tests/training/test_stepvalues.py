@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from srdist.training.stepvalues import StepTensors, Trace, mean_losses
+from srdist.training.stepvalues import StepTensors, StepValues, Trace, mean_losses
 
 
 def tensors(loss: float, *, refused: bool = False, **more: float) -> StepTensors:
@@ -27,6 +27,15 @@ def test_values_come_back_by_name_and_refused_steps_are_not_in_the_mean() -> Non
     assert new[1].norms == {"grad_norm": 6.0}
     assert mean_losses(trace.steps) == {"loss": 2.0, "loss_l1": 15.0}
     assert trace.flush() == []
+
+
+def test_what_was_not_finite_in_a_step_is_named_the_losses_before_their_sum_and_the_gradients() -> None:
+    def named(losses: dict[str, float], norm: float) -> list[str]:
+        return StepValues(1, losses, {"grad_norm": norm}, refused=True).not_finite()
+
+    assert named({"loss": math.nan, "loss_l1": 1.0, "loss_ssim": math.inf}, math.nan) == ["loss_ssim"]
+    assert named({"loss": math.inf}, math.nan) == ["loss"]
+    assert named({"loss": 1.0, "loss_l1": 1.0}, math.inf) == ["grad_norm"]
 
 
 def test_what_is_saved_comes_back_to_the_last_bit() -> None:
