@@ -180,7 +180,13 @@ def _trained(
 ) -> tuple[dict[str, Tensor], list[float], set[str]]:
     """The state, the losses, and the digests of the weights for use on all ranks."""
     network = begin_network(config, rank_batch=2).network
-    learner = Learner(network, config.train, accelerator, images_per_step=2)
+    learner = Learner(
+        network,
+        config.train,
+        accelerator,
+        images_per_step=2,
+        lr_shape=(2, *_batch(config, 0, 0)[0].shape[2:]),
+    )
     if state is not None:
         learner.load_state(
             *({key: t for key, t in state.items() if ("/" in key) == of} for of in (False, True))

@@ -128,7 +128,9 @@ def measure(config: Config, *, batch: int, steps: int) -> dict[str, float]:
             cpu=ranks.computes_on_cpu(), mixed_precision=config.train.precision, kwargs_handlers=[option]
         )
         network = config.model.build(seed=0)
-        learners[name] = Learner(network, config.train, accelerator, images_per_step=batch)
+        learners[name] = Learner(
+            network, config.train, accelerator, images_per_step=batch, lr_shape=(batch, *lr.shape[2:])
+        )
         if accelerator.num_processes == 1:
             break
     times: dict[str, list[float]] = {name: [] for name in learners}

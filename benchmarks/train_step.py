@@ -178,7 +178,13 @@ def _learner_step(
     # One process holds lines of several precisions, which Accelerate keeps in a state of the process.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=config.train.precision)
-    learner = Learner(config.model.build(seed=0), config.train, accelerator, images_per_step=len(lr))
+    learner = Learner(
+        config.model.build(seed=0),
+        config.train,
+        accelerator,
+        images_per_step=len(lr),
+        lr_shape=(len(lr), *lr.shape[2:]),
+    )
     weight = torch.ones(len(lr))
     values: list[StepTensors] = []
 

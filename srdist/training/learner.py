@@ -29,6 +29,7 @@ class Learner:
     Args:
         network: the network; it is moved to the device and trained in place.
         images_per_step: images of this rank in one optimizer step, that the loss is a mean over.
+        lr_shape: (images, height, width) of every LR batch that `accumulate` will be given.
         beside: other modules that are trained, by name; "network" is the network's.
     """
 
@@ -39,12 +40,13 @@ class Learner:
         accelerator: Accelerator,
         *,
         images_per_step: int,
+        lr_shape: tuple[int, int, int],
         beside: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.config, self.accelerator, self.images_per_step = config, accelerator, images_per_step
         self.device = accelerator.device
         self.layout = layout(config)
-        self._for_use = network.for_use
+        self._for_use, self._scale = network.for_use, network.scale
         self.trained = {
             name: Trained.of(self._placed(module), config, accelerator)
             for name, module in {"network": network, **(beside or {})}.items()
@@ -52,7 +54,7 @@ class Learner:
         self.network = self.trained["network"]
         self.losses = Losses(config.all_losses)
         self._sums: dict[str, Tensor] = {}
-        self._warm_up()
+        self._warm_up(*lr_shape)
 
     def accumulate(
         self,
@@ -170,18 +172,19 @@ class Learner:
             images_u8 = images_u8.pin_memory().to(self.device, non_blocking=True)
         return to_float(images_u8).contiguous(memory_format=self.layout)
 
-    def _warm_up(self) -> None:
-        """One backward pass on nothing, before the first step of every start.
+    def _warm_up(self, images: int, height: int, width: int) -> None:
+        """A step of the run's own shapes on nothing, given up before the optimizer, at every start.
 
         After its first backward pass DDP lays out its buckets anew, and with them the order in which gloo adds
-        the ranks' gradients. Done here, every real step of a run and of its resumption has the same layout.
+        the ranks' gradients. Done here, every real step of a run and of its resumption has the same layout. What is
+        compiled is compiled here, for these shapes: of two different ones torch would make symbols.
         """
-        side = 16
-        # Two, as the statistics of one may be none: DAT's BatchNorm after pooling refuses to be trained on one image.
-        lr = torch.zeros((min(self.images_per_step, 2), 3, side, side), device=self.device)
+        lr = torch.zeros((images, height, width, 3), dtype=torch.uint8)
+        hr = torch.zeros((images, height * self._scale, width * self._scale, 3), dtype=torch.uint8)
         with without_trace(self.network.module):
-            self.accelerator.backward(self.network.forward(lr).sum() * 0)
-        self.network.optimizer.zero_grad(set_to_none=True)
+            # Views of NHWC memory, as those of a Pair.
+            self.accumulate(lr.permute(0, 3, 1, 2), hr.permute(0, 3, 1, 2), torch.zeros(images), last=True)
+        self.abandon()
 
 
 def layout(config: TrainConfig) -> torch.memory_format:

@@ -32,7 +32,7 @@ class Trained:
     def of(cls, module: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Self:
         """Prepare a module, which is on its device already, to be trained in place."""
         adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
-        called: Any = torch.compile(module) if config.compile else module
+        called: Any = torch.compile(module, dynamic=False) if config.compile else module
         forward, optimizer = accelerator.prepare(called, adam)
         ema = WeightAverage(module, decay=config.ema_decay) if config.ema_decay else None
         return cls(module, forward, adam, optimizer, ema)

@@ -97,7 +97,11 @@ class Trainer:
         self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
         self.index, network, self.validator = ranks.together(self._open_inputs)
         self.learner = Learner(
-            network, config.train, self.accelerator, images_per_step=config.train.global_batch // self.world
+            network,
+            config.train,
+            self.accelerator,
+            images_per_step=config.train.global_batch // self.world,
+            lr_shape=(self.rank_batch, *self.lr_size),
         )
         self.state = restore(config, run=run, index=self.index, learner=self.learner, warn=self.log.warn)
         self.state.wandb_id = ranks.main_first(
@@ -293,8 +297,10 @@ class Trainer:
         config = self.config
         index = ShardIndex.open(config.data.shards, config.data.train_split)
         # Before the network is tried out on a patch of that size.
-        size = check_set(index, config.data, scale=config.model.scale, global_batch=config.train.global_batch)
-        check_size(config.train.all_losses, *size)
+        scale, batch = config.model.scale, config.train.global_batch
+        height, width = check_set(index, config.data, scale=scale, global_batch=batch)
+        check_size(config.train.all_losses, height, width)
+        self.lr_size = (height // scale, width // scale)
         self.beginning = begin_network(config, rank_batch=self.rank_batch, resumes=self._resumes)
         return index, self.beginning.network, Validator(config, device=self.accelerator.device, run=self.run)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from srdist.config import TrainConfig
 from srdist.networks.config import SRCNNConfig
 from srdist.training.learner import Learner
+from tests.networks.tiny import TinyConfig
 
 THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
 EVERY_LOSS: list[dict[str, Any]] = [
@@ -27,7 +30,7 @@ EVERY_LOSS: list[dict[str, Any]] = [
 
 def learner(**settings: object) -> Learner:
     config = TrainConfig.model_validate({"global_batch": 4, **settings})
-    return Learner(THIN.build(seed=0), config, Accelerator(cpu=True), images_per_step=4)
+    return Learner(THIN.build(seed=0), config, Accelerator(cpu=True), images_per_step=4, lr_shape=(4, 8, 8))
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,7 +140,14 @@ def test_what_is_trained_beside_the_network_has_its_own_names_in_state_and_value
         config = TrainConfig(global_batch=4, ema_decay=0.9)
         network = THIN.build(seed=0)
         return (
-            Learner(network, config, Accelerator(cpu=True), images_per_step=4, beside={"critic": beside}),
+            Learner(
+                network,
+                config,
+                Accelerator(cpu=True),
+                images_per_step=4,
+                lr_shape=(4, 8, 8),
+                beside={"critic": beside},
+            ),
             beside,
         )
 
@@ -168,6 +178,7 @@ def test_a_step_is_refused_for_all_that_is_trained_where_one_of_them_is_not_fini
         TrainConfig(global_batch=4),
         Accelerator(cpu=True),
         images_per_step=4,
+        lr_shape=(4, 8, 8),
         beside={"critic": beside},
     )
     before = everything(trained)
@@ -176,3 +187,24 @@ def test_a_step_is_refused_for_all_that_is_trained_where_one_of_them_is_not_fini
     assert trained.update(0, 1e-2).refused == 1
     for name, tensor in before.items():
         assert torch.equal(everything(trained)[name], tensor), name
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_nothing_is_compiled_after_the_first_pass_on_nothing(
+    accumulation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is compiled for which shapes is the same whoever writes the code; the inductor takes minutes for its first.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch.compiler.reset()
+    counters.clear()
+    config = TrainConfig(global_batch=4, compile=True, ema_decay=0.9)
+    # Of this tree: torch cannot look through the checks of shapes around srdist's own networks.
+    network = TinyConfig(scale=2).build(seed=0)
+    trained = Learner(network, config, Accelerator(cpu=True), images_per_step=4, lr_shape=(4, 8, 8))
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled == 1
+    for step in range(3):
+        for i in range(accumulation):
+            trained.accumulate(*batch(step), last=i == accumulation - 1)
+        trained.update(step, 1e-3)
+    assert counters["stats"]["unique_graphs"] == compiled
