@@ -8,6 +8,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 SET ?= demo
 IMAGES ?=
+LR ?=
 STAMP := .venv/.set-up
 
 .PHONY: help
@@ -46,13 +47,13 @@ test-fast: setup ## Run the test suite without its slow part
 
 # `make shards` bare packs the demo set, and again only when its recipe or its script changed.
 .PHONY: shards
-shards: setup ## Pack a set: SET=demo|celeba|folder|general|photos IMAGES=DIR [ALLOW_PARTIAL=1] [ARGS=...]
+shards: setup ## Pack a set: SET=demo|celeba|folder|pairs|general|photos IMAGES=DIR [LR=DIR] [ALLOW_PARTIAL=1] [ARGS=...]
 ifeq ($(SET),demo)
 	@$(MAKE) --no-print-directory shards/demo/manifest.json
 else
 	@test -n "$(IMAGES)" || { echo "make shards SET=$(SET): give the folder of the images: IMAGES=DIR" >&2; exit 2; }
 	$(if $(wildcard shards/$(SET)/cut_tiles.py),$(BIN)/python shards/$(SET)/cut_tiles.py "$(IMAGES)" shards/$(SET)/tiles)
-	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(if $(wildcard shards/$(SET)/cut_tiles.py),shards/$(SET)/tiles,$(IMAGES))" --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
+	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(if $(wildcard shards/$(SET)/cut_tiles.py),shards/$(SET)/tiles,$(IMAGES))" $(if $(LR),--lr "$(LR)") --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
 endif
 
 shards/demo/manifest.json: shards/demo/recipe.yaml shards/demo/cut_tiles.py

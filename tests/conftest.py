@@ -21,7 +21,7 @@ from benchmarks.runs import pack_small_set
 from benchmarks.standin import stand_in
 from srdist.machine.cores import usable_cores
 from tests.leftovers import _own_temporary_directory, nothing_is_left
-from tests.packed_sets import images, packed
+from tests.packed_sets import images, packed, packed_pairs, pair_folders
 
 __all__ = [
     "ROOT",
@@ -30,6 +30,8 @@ __all__ = [
     "images",
     "nothing_is_left",
     "packed",
+    "packed_pairs",
+    "pair_folders",
 ]
 
 # The same examples at every run, and none too slow: a busy machine is no failure.

@@ -14,17 +14,24 @@ from srdist.machine.redaction import redacted
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
+@click.option(
+    "--lr",
+    type=click.Path(path_type=Path),
+    help="Folder of their LR images, of the same names: packs pairs.  [default: HR alone]",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to pack into.")
 @click.option(
     "--split-file", type=click.Path(path_type=Path), help="The recipe's split file, if not beside the images."
 )
 @click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
-def pack(recipe: Path, images: Path, out: Path, split_file: Path | None, allow_partial: bool) -> None:
+def pack(
+    recipe: Path, images: Path, lr: Path | None, out: Path, split_file: Path | None, allow_partial: bool
+) -> None:
     """Pack the images below a folder into shards, as RECIPE (a YAML file) says."""
     from srdist.shards.pack import pack as pack_images
     from srdist.shards.recipe import read_recipe
 
-    report = pack_images(read_recipe(recipe), images, out=out, split_file=split_file)
+    report = pack_images(read_recipe(recipe), images, out=out, lr=lr, split_file=split_file)
     _say_packed(out, report, allow_partial=allow_partial)
 
 
@@ -33,7 +40,8 @@ def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
     from srdist.shards.manifest import LEFT_OUT
 
     held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
-    click.echo(f"{out}: {held} in {report.shards} shards, manifest {report.manifest_id[:12]}")
+    pairs = f", pairs x{report.lr_scale}" if report.lr_scale is not None else ""
+    click.echo(f"{out}: {held} in {report.shards} shards{pairs}, manifest {report.manifest_id[:12]}")
     if report.other_files:
         click.echo(f"skipped: not an image extension: {describe_others(report.other_files)}")
     if report.left_out:
@@ -107,7 +115,10 @@ def info(folder: str) -> None:
 
     manifest = read_manifest(Place(folder))
     packed = "packed by srdist" if manifest.made_by == "pack" else "indexed, of another tool's tars"
-    click.echo(f"{redacted(folder)}: {manifest.source.name}, {manifest.source.images:,} images, {packed}")
+    what = f"{manifest.source.images:,} images"
+    if manifest.lr_scale is not None:
+        what += f", pairs of HR and LR at x{manifest.lr_scale}"
+    click.echo(f"{redacted(folder)}: {manifest.source.name}, {what}, {packed}")
     click.echo(f"manifest {manifest.manifest_id}")
     for name, entry in manifest.splits.items():
         (low_h, high_h), (low_w, high_w) = entry.heights, entry.widths
@@ -128,9 +139,23 @@ def info(folder: str) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--split", help="Put all tars into this split (default: by their names).")
 @click.option("--member", help="Take only members with this ending after the key, as in jpg or hr.png.")
+@click.option(
+    "--lr-member", help="Index pairs: the ending of the LR image beside each --member, as in lr.png or lr.*."
+)
+@click.option(
+    "--scale", type=click.IntRange(2, 8), help="Of the pairs, where not all have one; the rest is left out."
+)
 @click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
-def index_command(folder: Path, split: str | None, member: str | None, allow_partial: bool) -> None:
+def index_command(
+    folder: Path,
+    split: str | None,
+    member: str | None,
+    lr_member: str | None,
+    scale: int | None,
+    allow_partial: bool,
+) -> None:
     """Write index and manifest from the tars of DIR, also of tars that another tool wrote."""
     from srdist.shards.indexing import index_tars
 
-    _say_packed(folder, index_tars(folder, split=split, member=member), allow_partial=allow_partial)
+    report = index_tars(folder, split=split, member=member, lr_member=lr_member, scale=scale)
+    _say_packed(folder, report, allow_partial=allow_partial)

@@ -6,6 +6,7 @@ stageconfig  the sections of a chain's stages
 pipelineconfig  those of Real-ESRGAN's and BSRGAN's pipelines, and the presets
 fixed        three to score under, equal for everybody
 degradation  what a degradation is
+packed       LR that is not made, but read
 kernel       the resampling kernels as degradations
 chain        stages one after the other
 stage        what a stage is

@@ -14,6 +14,7 @@ from srdist.degradations.pipelineconfig import BSRGANConfig, SecondOrderConfig
 from srdist.degradations.section import DegradationSection
 from srdist.degradations.stageconfig import BlurConfig, JPEGConfig, NoiseConfig, ResizeConfig, StageSection
 from srdist.images.kernels import Kernel
+from srdist.machine.errors import UserError
 
 if TYPE_CHECKING:
     from srdist.degradations.degradation import Degradation
@@ -43,6 +44,24 @@ class KernelConfig(DegradationSection):
         from srdist.degradations.kernel import KernelDegradation
 
         return KernelDegradation(scale, self.kernel)
+
+
+class PairsConfig(DegradationSection):
+    """Not made of HR: each sample of the packed set has its own LR."""
+
+    kind: Literal["pairs"] = "pairs"
+    """Not made of HR: each sample of the packed set has its own LR."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """There is none.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"degradation pairs: LR at x{scale} is not made of HR, it was made elsewhere: expected a packed set of pairs, "
+            "LR images (--lr DIR), or another degradation (--kernel bicubic)"
+        )
 
 
 class BlurDegradation(BlurConfig, DegradationSection):
@@ -137,6 +156,7 @@ def _chain(sections: Sequence[KernelConfig | StageSection], *, scale: int) -> De
 
 DegradationConfig = Annotated[
     KernelConfig
+    | PairsConfig
     | JPEGDegradation
     | BlurDegradation
     | NoiseDegradation

@@ -10,4 +10,5 @@ photo    any image with its transparency, ICC profile, EXIF and 16 bits
 strange  HEIC and SVG, through libvips
 rows     images of 16 bits or larger than memory, row by row
 folder   the one walker: which files of a folder are images
+partners which LR file belongs to which HR file
 """

@@ -8,10 +8,11 @@ from typing import get_args
 from pydantic import ValidationError
 
 from srdist.degradations import config as degradations
-from srdist.degradations.config import DegradationConfig, KernelConfig
+from srdist.degradations.config import DegradationConfig, KernelConfig, PairsConfig
 from srdist.degradations.section import DegradationSection
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
+from srdist.machine.redaction import redacted
 from srdist.networks.weightfile import WeightsInfo
 from srdist.settings.section import problems
 
@@ -44,8 +45,33 @@ def choose_degradation(
     chosen = asked or (stated[0] if stated else KernelConfig())
     for name, section in trained.items():
         if section is None:
-            warn(f"{name} does not say which kernel it was trained for; LR is made by {chosen.name}")
+            warn(f"{name} does not say which kernel it was trained for; LR is {_made(chosen)}")
         elif section != chosen:
             own = section.name if section.name != chosen.name else f"{section.name} of other settings"
-            warn(f"LR is made by {chosen.name}, but {name} was trained for {own}: expect a worse result")
+            warn(f"LR is {_made(chosen)}, but {name} was trained for {own}: expect a worse result")
     return chosen
+
+
+def of_pairs(hr: str, asked: DegradationSection | None) -> PairsConfig:
+    """Where LR of a packed set of pairs comes from: the set.
+
+    Raises:
+        UserError: something else is asked for.
+    """
+    if asked is not None:
+        raise UserError(
+            f"{redacted(hr)}: a set of pairs, whose LR is there, but LR is to be made by {asked.name}: leave "
+            "--kernel and --degrade out"
+        )
+    return PairsConfig()
+
+
+def described(section: DegradationSection) -> str:
+    """Where LR comes from, as the table says it."""
+    return (
+        "packed beside HR" if isinstance(section, PairsConfig) else f"made from HR by {section.name}, 8 bit"
+    )
+
+
+def _made(section: DegradationSection) -> str:
+    return "that of the pairs" if isinstance(section, PairsConfig) else f"made by {section.name}"

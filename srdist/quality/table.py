@@ -19,7 +19,7 @@ from srdist.machine.progressbar import ProgressBar
 from srdist.machine.redaction import redacted
 from srdist.networks.precision import Precision
 from srdist.networks.weightfile import load_weights
-from srdist.quality.lowres import choose_degradation
+from srdist.quality.lowres import choose_degradation, described, of_pairs
 from srdist.quality.scores import (
     BATCH,
     EQUAL_DB,
@@ -33,6 +33,8 @@ from srdist.quality.scores import (
     score_batch,
 )
 from srdist.quality.testset import Failure, NamedPair, folder_pairs, is_packed, shard_pairs
+from srdist.shards.reader import ShardIndex
+from srdist.stream.pairs import what_makes_lr
 from srdist.stream.share import Share
 
 Say = Callable[[str], None]
@@ -101,28 +103,33 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
     _check_call(call)
     weights, hr, lr, split, made_by = call.weights, call.hr, call.lr, call.split, call.made_by
     model, info = load_weights(weights) if weights is not None else (None, None)
-    scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=call.scale)
+    packed = ShardIndex.open(hr, split or "test") if is_packed(hr) else None
+    held = packed.lr_scale if packed is not None else None
+    asked = held if model is None and call.scale is None else call.scale
+    scale = common_scale({str(weights): model.scale} if model is not None else {}, asked=asked)
     if lr is None:
         trained = {str(weights): info} if info is not None and info.kernel else {}
-        made_by = choose_degradation(made_by, trained, warn=warn)
+        own = of_pairs(hr, made_by) if held is not None else made_by
+        made_by = choose_degradation(own, trained, warn=warn)
     methods = baselines(scale=scale)
     if model is not None:
         methods["srdist"] = network_method(model, device=device, precision=call.precision)
     share = Share(ranks.rank(), ranks.world())
-    degradation = made_by.build(scale=scale) if made_by is not None else None
     total: int
     pairs: Iterator[Item]
-    if is_packed(hr):
-        assert degradation is not None
-        split = split or "test"
-        total, pairs = shard_pairs(hr, split, degradation=degradation, share=share, batch=BATCH)
+    if packed is not None:
+        assert made_by is not None
+        split = packed.split
+        source = what_makes_lr(packed, made_by, scale=scale)
+        total, pairs = shard_pairs(packed, degradation=source, share=share, batch=BATCH)
     else:
+        degradation = made_by.build(scale=scale) if made_by is not None else None
         total, pairs = folder_pairs(Path(hr), lr, scale=scale, degradation=degradation, share=share)
     protocol: dict[str, Any] = {
         "weights": weights,
         "trained_for_kernel": info.kernel if info is not None else None,
         "hr": f"{redacted(hr)}, split {split}" if split else hr,
-        "lr": str(lr) if made_by is None else f"made from HR by {made_by.name}, 8 bit",
+        "lr": str(lr) if made_by is None else described(made_by),
         "kernel": made_by.name if made_by is not None else None,
     }
     if made_by is not None and made_by.details:

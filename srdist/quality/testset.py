@@ -6,19 +6,20 @@ a `Failure`, in their place; the others go on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from srdist.degradations.degradation import Degradation
+from srdist.degradations.packed import PackedLR
 from srdist.images.decode import UnreadableImageError, decode_rgb
 from srdist.images.folder import Walk, read_regular
+from srdist.images.partners import partners
 from srdist.images.pixels import mod_crop
 from srdist.machine.errors import UserError
 from srdist.shards.plan import key_of
@@ -78,12 +79,10 @@ def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile]
     if lr is None:
         return [PairFile(name, path, None) for name, path in hr_files.items()], failures
     lr_files, _ = find_images(lr)  # the HR image of what cannot be read is listed below
-    by_stem: dict[str, list[Path]] = {}
-    for name, path in lr_files.items():
-        by_stem.setdefault(_bare(name, scale), []).append(path)
+    fitting = partners(hr_files, lr_files, scale=scale)
     pairs = []
     for name, path in hr_files.items():
-        candidates = [lr_files[name]] if name in lr_files else by_stem.get(_bare(name, scale), [])
+        candidates = [lr_files[candidate] for candidate in fitting[name]]
         if len(candidates) > 1:
             raise UserError(f"{path}: two LR images fit it: {candidates[0]} and {candidates[1]}")
         if candidates:
@@ -93,27 +92,18 @@ def plan_pairs(hr: Path, lr: Path | None, *, scale: int) -> tuple[list[PairFile]
     return pairs, failures
 
 
-def _bare(name: str, scale: int) -> str:
-    """The relative path without what test sets append: babyx2.png, 0001x2.png, img_001_SRF_2_LR.png."""
-    relative = PurePosixPath(name)
-    stem = re.sub(r"[_-](?:HR|LR|GT)$", "", relative.stem, flags=re.IGNORECASE)
-    stem = re.sub(rf"(?:[_-]?x{scale}|_SRF_{scale})$", "", stem, flags=re.IGNORECASE)
-    return str(relative.parent / stem)
-
-
 def is_packed(place: str) -> bool:
     """Whether `place` is a set of shards (or an fsspec URL, which only such a set can be)."""
     return "://" in place or Path(place, "manifest.json").is_file()
 
 
 def shard_pairs(
-    folder: str, split: str, *, degradation: Degradation, share: Share, batch: int
+    index: ShardIndex, *, degradation: Degradation | PackedLR, share: Share, batch: int
 ) -> tuple[int, Iterator[NamedPair | Failure]]:
     """This rank's part of a split of packed shards: how many images, and batches of them, named by their keys.
 
     The pixels of a batch hold until the next one is asked for.
     """
-    index = ShardIndex.open(folder, split)
     stream = eval_stream(index, degradation, share, batch=batch, workers=1, on_bad_sample="skip")
     mine = len(range(share.rank, len(index), share.world))
     return mine, chain.from_iterable(_usable(index, pair) for pair in stream)

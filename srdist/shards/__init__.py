@@ -3,15 +3,18 @@
 recipe       recipe.yaml
 plan         names to splits and keys
 checking     which images can be packed
+pairing      HR and LR from two folders
 pack         images to shards
 packreport   what came of it
 newset       a new set in the place of the old one
+records      what the index says of a sample
 setfiles     index and list of what was left out, written
 threads      work in threads, in order, with progress
 manifest     manifest.json
 permutation  the arithmetic of order
 reader       one sample, checked
 remote       shards behind a URL, cached whole
+scanning     the samples of one tar
 indexing     an index for any tar
 tarwalk      tar members and their damage
 verify       every byte of a set

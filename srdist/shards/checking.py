@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from srdist.images.decode import UnreadableImageError, decode_into, image_size
 from srdist.images.folder import read_regular
-from srdist.shards.plan import Source
+from srdist.shards.plan import Partner, Source
 from srdist.shards.reader import MAX_BYTES, MAX_SIDE
 from srdist.shards.threads import in_threads
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedLR:
+    """The LR image of a pair that was read and decoded."""
+
+    size: int
+    crc32: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
-    """An image that was read and decoded: what the index says of it."""
+    """An image, or a pair, that was read and decoded: what the index says of it."""
 
     source: Source
     size: int
     crc32: int
     height: int
     width: int
+    lr: CheckedLR | None = None
 
 
 def check_all(
@@ -50,7 +61,20 @@ def _check(source: Source, min_side: int) -> Checked | tuple[str, str, str]:
         return source.relative, "unreadable", str(error)
     except TooSmallError as error:
         return source.relative, "too small", str(error)
-    return Checked(source, len(data), zlib.crc32(data), height, width)
+    checked = Checked(source, len(data), zlib.crc32(data), height, width)
+    return checked if source.lr is None else _with_lr(checked, source.lr)
+
+
+def _with_lr(hr: Checked, partner: Partner) -> Checked | tuple[str, str, str]:
+    place = f"its LR image {partner.relative}"
+    try:
+        data = read_regular(partner.file)
+        height, width = check_image(data, min_side=1)
+    except OSError as error:
+        return hr.source.relative, "unreadable", f"{place}: {error.strerror or error}"
+    except (UnreadableImageError, TooSmallError) as error:
+        return hr.source.relative, "unreadable", f"{place}: {error}"
+    return replace(hr, lr=CheckedLR(len(data), zlib.crc32(data), height, width))
 
 
 class TooSmallError(ValueError):

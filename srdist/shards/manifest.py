@@ -12,7 +12,16 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from srdist.machine.errors import UserError
 from srdist.machine.mixing import mix64
@@ -84,15 +93,25 @@ class Source(_Part):
 
 
 class Manifest(_Part):
-    """A packed set. Heights and widths are (smallest, largest) in pixels; left_out counts images by reason."""
+    """A packed set. Heights and widths are (smallest, largest) of HR in pixels; left_out counts images by reason."""
 
     format: Literal["srdist-shards"] = "srdist-shards"
     version: Literal[1] = 1
     made_by: Literal["pack", "index"]
     source: Source
     pack_seed: int | None
+    lr_scale: Annotated[int, Field(ge=2, le=8)] | None = None
+    """Factor between HR and LR where each sample has both; None: samples are HR images alone."""
     left_out: dict[str, Count]
     splits: dict[str, SplitEntry]
+
+    @model_serializer(mode="wrap")
+    def _only_pairs_have_a_scale(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Sets of HR images alone keep the ids that they had before there were pairs.
+        fields: dict[str, Any] = handler(self)
+        return (
+            fields if fields["lr_scale"] is not None else {k: v for k, v in fields.items() if k != "lr_scale"}
+        )
 
     @property
     def manifest_id(self) -> str:

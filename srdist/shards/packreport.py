@@ -17,6 +17,8 @@ class PackReport:
     shards: int
     left_out: dict[str, int]
     other_files: dict[str, int]
+    lr_scale: int | None
+    """Of pairs; None: samples are HR images alone."""
 
     @classmethod
     def of(cls, manifest: Manifest, other_files: Counter[str]) -> PackReport:
@@ -27,4 +29,5 @@ class PackReport:
             sum(len(entry.shards) for entry in manifest.splits.values()),
             manifest.left_out,
             dict(other_files.most_common()),
+            manifest.lr_scale,
         )

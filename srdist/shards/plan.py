@@ -19,6 +19,14 @@ CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
 @dataclass(frozen=True, slots=True)
+class Partner:
+    """The LR image of a pair: its file, and its path below the folder of LR images."""
+
+    file: Path
+    relative: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One image to be packed: its file, its path below the images' folder, and what the recipe makes of it."""
 
@@ -27,11 +35,19 @@ class Source:
     split: str
     key: str
     suffix: str
+    lr: Partner | None = None
 
     @property
-    def member(self) -> str:
-        """Its name in the tar."""
-        return f"{self.key}.{self.suffix}"
+    def endings(self) -> tuple[str, ...]:
+        """Of its members in the tar, after the key: of the image alone, or of HR and LR."""
+        if self.lr is None:
+            return (self.suffix,)
+        return f"hr.{self.suffix}", f"lr.{self.lr.file.suffix.lower().removeprefix('.')}"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Their names in the tar."""
+        return tuple(f"{self.key}.{ending}" for ending in self.endings)
 
 
 @dataclass(slots=True)
@@ -169,7 +185,7 @@ def _hashed_split(key: str, fractions: dict[str, float]) -> str:
 
 def _add(result: Plan, file: Path, relative: str, key: str, split: str) -> None:
     source = Source(file, relative, split, key, file.suffix.lower().removeprefix("."))
-    if problem := name_problem(source.member):
+    if problem := name_problem(source.members[0]):
         result.left_out.append((relative, "name", problem))
     else:
         result.sources.append(source)

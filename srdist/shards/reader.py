@@ -10,10 +10,9 @@ import hashlib
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -21,20 +20,17 @@ from jaxtyping import Int64, UInt8
 from srdist.images.decode import UnreadableImageError, decode_into
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import MANIFEST, Manifest, SplitEntry, parse_manifest
+from srdist.shards.records import index_dtype
 from srdist.shards.remote import Place
 
-INDEX_FIELDS = [
-    ("shard", "<u4"),
-    ("offset", "<u8"),
-    ("size", "<u4"),
-    ("crc32", "<u4"),
-    ("height", "<u2"),
-    ("width", "<u2"),
-]
 MAX_SIDE = 65535
 MAX_BYTES = (1 << 32) - 1
 _HASHED_INDEX_BYTES = 64 << 20
 _OPEN_FILES = 128
+
+
+Member = Literal["hr", "lr"]
+"""Which image of a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +55,6 @@ class BadSampleError(WorkError):
         self.bad = bad
 
 
-def index_dtype(longest_key: int) -> np.dtype[Any]:
-    """One sample's record, packed: 24 bytes and its key, UTF-8 padded with zero bytes."""
-    return np.dtype([*INDEX_FIELDS, ("key", f"S{max(1, longest_key)}")])
-
-
 class ShardIndex:
     """One split of a packed set. Cheap to open, to fork and to pickle: the index stays on disk, memory-mapped."""
 
@@ -74,7 +65,9 @@ class ShardIndex:
         self.split = split
         self.manifest_id = manifest.manifest_id
         self.entry = manifest.splits[split]
-        self._rows = _map_index(place, self.entry)
+        self.lr_scale = manifest.lr_scale
+        """Factor between HR and LR where each sample has both; None: samples are HR images alone."""
+        self._rows = _map_index(place, self.entry, pairs=self.lr_scale is not None)
         self._files: OrderedDict[int, int] = OrderedDict()
 
     @classmethod
@@ -124,23 +117,30 @@ class ShardIndex:
         return key.decode()
 
     def sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n 2"]:
-        """(height, width) of samples, in pixels."""
+        """(height, width) of samples, of their HR, in pixels."""
         rows = self._rows[ids]
         return np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
 
-    def data_sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def data_sizes(self, ids: Int64[np.ndarray, " n"], *, member: Member = "hr") -> Int64[np.ndarray, " n"]:
         """Bytes of samples."""
-        sizes: np.ndarray[Any, np.dtype[np.int64]] = self._rows["size"][ids].astype(np.int64)
+        field = "size" if member == "hr" else "lr_size"
+        sizes: np.ndarray[Any, np.dtype[np.int64]] = self._rows[field][ids].astype(np.int64)
         return sizes
 
-    def read(self, sample_id: int) -> bytes:
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The images that a sample has."""
+        return ("hr",) if self.lr_scale is None else ("hr", "lr")
+
+    def read(self, sample_id: int, *, member: Member = "hr") -> bytes:
         """A sample's bytes, as they were packed.
 
         Raises:
             BadSampleError: the shard ends before the sample does, or the bytes do not fit the crc32.
             WorkError: the shard cannot be opened or read.
         """
-        shard, offset, size, crc32 = self._rows[sample_id].tolist()[:4]
+        row = self._rows[sample_id].tolist()
+        shard, (offset, size, crc32) = row[0], row[1:4] if member == "hr" else row[6:9]
         file = self._file(shard)
         try:
             data = os.pread(file, size, offset)
@@ -153,19 +153,28 @@ class ShardIndex:
         if len(data) != size:
             end = os.fstat(file).st_size
             raise BadSampleError(
-                self.bad(sample_id, f"the shard ends at {end}, {offset + size - end} bytes short")
+                self.bad(
+                    sample_id, f"the shard ends at {end}, {offset + size - end} bytes short", member=member
+                )
             )
         if zlib.crc32(data) != crc32:
             raise BadSampleError(
-                self.bad(sample_id, f"its {size} bytes have crc32 {zlib.crc32(data):08x}, not {crc32:08x}")
+                self.bad(
+                    sample_id,
+                    f"its {size} bytes have crc32 {zlib.crc32(data):08x}, not {crc32:08x}",
+                    member=member,
+                )
             )
         return data
 
-    def bad(self, sample_id: int, reason: str) -> BadSample:
+    def bad(self, sample_id: int, reason: str, *, member: Member = "hr") -> BadSample:
         """A record of a sample that cannot be used."""
         row = self._rows[sample_id]
         shard = str(self.shard_path(int(row["shard"])))
-        return BadSample(shard, self.key(sample_id), int(row["offset"]), int(sample_id), reason)
+        offset = int(row["offset" if member == "hr" else "lr_offset"])
+        if member == "lr":
+            reason = f"its LR: {reason}"
+        return BadSample(shard, self.key(sample_id), offset, int(sample_id), reason)
 
     def shard_path(self, shard: int) -> str:
         """Where a shard lies, for messages."""
@@ -199,14 +208,16 @@ class ShardIndex:
         return file
 
 
-def read_into(index: ShardIndex, sample_id: int, out_u8: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
-    """Read and decode one sample; what is wrong with it, if it cannot be used."""
+def read_into(
+    index: ShardIndex, sample_id: int, out_u8: UInt8[np.ndarray, "h w 3"], *, member: Member = "hr"
+) -> BadSample | None:
+    """Read and decode one image of a sample; what is wrong with it, if it cannot be used."""
     try:
-        decode_into(index.read(sample_id), out_u8)
+        decode_into(index.read(sample_id, member=member), out_u8)
     except BadSampleError as error:
         return error.bad
     except UnreadableImageError as error:
-        return index.bad(sample_id, str(error))
+        return index.bad(sample_id, str(error), member=member)
     return None
 
 
@@ -225,7 +236,7 @@ def _reopen(folder: str, split: str, manifest_id: str) -> ShardIndex:
     return index
 
 
-def _map_index(place: Place, entry: SplitEntry) -> np.ndarray[Any, np.dtype[Any]]:
+def _map_index(place: Place, entry: SplitEntry, *, pairs: bool) -> np.ndarray[Any, np.dtype[Any]]:
     shown = place.path_of(entry.index.file)
     advice = f"`srdist shards index {place.shown}` makes it anew"
     path = place.local(entry.index.file, sha256=entry.index.sha256)
@@ -242,8 +253,8 @@ def _map_index(place: Place, entry: SplitEntry) -> np.ndarray[Any, np.dtype[Any]
         if isinstance(error, UserError):
             raise
         raise UserError(f"{shown}: not an index: {error}: {advice}") from error
-    names = tuple(name for name, _ in INDEX_FIELDS)
-    if rows.shape != (entry.samples,) or (rows.dtype.names or ())[:6] != names:
+    names = index_dtype(1, pairs=pairs).names
+    if rows.shape != (entry.samples,) or rows.dtype.names != names:
         raise UserError(
             f"{shown}: {rows.shape} records {rows.dtype.names}, expected ({entry.samples},): {advice}"
         )
@@ -257,18 +268,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_index(
-    records: Sequence[tuple[int, int, int, int, int, int, str]],
-) -> np.ndarray[Any, np.dtype[Any]]:
-    """The index of a split from (shard, offset, size, crc32, height, width, key) records in sample order."""
-    keys = [record[6].encode() for record in records]
-    rows = np.empty(len(records), index_dtype(max(map(len, keys), default=1)))
-    for place, (name, _) in enumerate(INDEX_FIELDS):
-        rows[name] = [record[place] for record in records]
-    rows["key"] = keys
-    return rows
-
-
 def _not_packed(folder: str) -> str:
     path = Path(folder)
     if "://" in folder:
@@ -280,6 +279,8 @@ def _not_packed(folder: str) -> str:
             typed = "make shards"
         case ("celeba" | "folder") as name:
             typed = f"make shards SET={name} IMAGES=DIR"
+        case "pairs":
+            typed = "make shards SET=pairs IMAGES=HR LR=DIR"
         case _:
             typed = f"srdist pack RECIPE --images DIR --out {folder}"
     return f"{folder}: not packed: type `{typed}`"

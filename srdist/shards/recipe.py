@@ -37,6 +37,8 @@ class Recipe(BaseModel):
     """Bytes of images a shard holds, about: a split has at least total / shard_bytes shards."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the one shuffle at pack time."""
+    scale: Annotated[int, Field(ge=2, le=8)] | None = None
+    """Of pairs (packed with --lr): HR is this many times as large as LR; null = the one scale that all pairs have."""
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:

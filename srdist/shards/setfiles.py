@@ -10,7 +10,8 @@ import numpy as np
 
 from srdist.machine import files as wholefile
 from srdist.shards.manifest import LEFT_OUT, IndexEntry, ShardEntry, SplitEntry, ids_hash
-from srdist.shards.reader import build_index, sha256_of
+from srdist.shards.reader import sha256_of
+from srdist.shards.records import Record, build_index
 
 
 def shard_entry(path: Path, samples: int, *, name: str) -> ShardEntry:
@@ -21,13 +22,19 @@ def shard_entry(path: Path, samples: int, *, name: str) -> ShardEntry:
 def write_index(
     folder: Path,
     split: str,
-    records: Sequence[tuple[int, int, int, int, int, int, str]],
+    records: Sequence[Record],
     shards: Sequence[ShardEntry],
+    *,
+    pairs: bool,
 ) -> SplitEntry:
-    """Write index/SPLIT.npy and give what the manifest says of the split."""
+    """Write index/SPLIT.npy and give what the manifest says of the split.
+
+    Args:
+        pairs: whether each sample has its own LR.
+    """
     path = folder / "index" / f"{split}.npy"
     path.parent.mkdir(exist_ok=True)
-    rows = build_index(records)
+    rows = build_index(records, pairs=pairs)
     with wholefile.whole_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
     return SplitEntry(

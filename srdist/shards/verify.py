@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from srdist.machine.cores import usable_cores
 from srdist.machine.errors import WorkError
 from srdist.shards.manifest import Manifest
-from srdist.shards.reader import ShardIndex, read_into, read_manifest, sha256_of
+from srdist.shards.reader import BadSample, ShardIndex, read_into, read_manifest, sha256_of
 from srdist.shards.remote import Place
 from srdist.shards.tarwalk import DamagedTarError, walk
 from srdist.shards.threads import in_threads
@@ -72,34 +73,41 @@ def _check_shard(index: ShardIndex, shard: int) -> Iterator[str]:
     first = sum(index.shard_samples[:shard])
     for sample_id in range(first, first + entry.samples):
         height, width = index.sizes(np.array([sample_id]))[0]
-        bad = read_into(index, sample_id, np.empty((height, width, 3), np.uint8))
-        if bad is not None:
-            yield str(bad)
+        for member in index.members:
+            smaller = index.lr_scale or 1 if member == "lr" else 1
+            into = np.empty((height // smaller, width // smaller, 3), np.uint8)
+            bad = read_into(index, sample_id, into, member=member)
+            if bad is not None:
+                yield str(bad)
 
 
 def _check_members(index: ShardIndex, shard: int, path: Path) -> Iterator[str]:
     """Compare the tar's members with the index: which is missing, moved, of another size, or twice."""
     shown = index.shard_path(shard)
     first = sum(index.shard_samples[:shard])
-    expected = {
-        record.offset: record
-        for record in (index.bad(first + number, "") for number in range(index.shard_samples[shard]))
-    }
-    sizes = index.data_sizes(np.arange(first, first + index.shard_samples[shard]))
-    size_at = dict(zip(expected, sizes.tolist(), strict=True))
+    ids = range(first, first + index.shard_samples[shard])
+    expected: dict[int, BadSample] = {}
+    size_at: dict[int, int] = {}
+    for member in index.members:
+        sizes = index.data_sizes(np.array(ids), member=member).tolist()
+        of_member = {record.offset: record for record in (index.bad(i, "", member=member) for i in ids)}
+        expected |= of_member
+        size_at |= dict(zip(of_member, sizes, strict=True))
+    awaited = Counter(record.key for record in expected.values())
     seen: dict[str, int] = {}
     try:
-        for member in walk(path):
-            place = f"{shown}: member {member.name} at offset {member.offset}"
-            if member.name in seen:
-                yield f"{place}: a second time, first at {seen[member.name]}"
-            elif member.key in {record.key for record in expected.values()}:
-                record = expected.pop(member.offset, None)
-                if record is None or record.key != member.key:
+        for found in walk(path):
+            place = f"{shown}: member {found.name} at offset {found.offset}"
+            if found.name in seen:
+                yield f"{place}: a second time, first at {seen[found.name]}"
+            elif awaited[found.key]:
+                record = expected.pop(found.offset, None)
+                awaited[found.key] -= record is not None and record.key == found.key
+                if record is None or record.key != found.key:
                     yield f"{place}: not where the index has it"
-                elif size_at[member.offset] != member.size:
-                    yield f"{place}: its header says {member.size} bytes, the index {size_at[member.offset]}"
-            seen.setdefault(member.name, member.offset)
+                elif size_at[found.offset] != found.size:
+                    yield f"{place}: its header says {found.size} bytes, the index {size_at[found.offset]}"
+            seen.setdefault(found.name, found.offset)
     except DamagedTarError as error:
         after = min((offset for offset in expected if offset >= error.offset), default=None)
         key = f"before sample {expected[after].key} " if after is not None else ""

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from srdist.degradations.degradation import Degradation
-from srdist.shards.reader import BadSample, BadSampleError, ShardIndex, read_into
+from srdist.degradations.packed import PackedLR
+from srdist.shards.reader import BadSample, BadSampleError, Member, ShardIndex, read_into
 from srdist.stream.cuts import Cuts
 from srdist.stream.order import Order
 from srdist.stream.patches import named_keys, patch_keys, turned
@@ -88,7 +89,7 @@ class Filler:
     """
 
     index: ShardIndex
-    degradation: Degradation
+    degradation: Degradation | PackedLR
     on_bad_sample: Literal["fail", "skip"]
 
     def fill(self, slot: Slot, cuts: Cuts) -> dict[int, BadSample]:
@@ -99,26 +100,35 @@ class Filler:
         bad: dict[int, BadSample] = {}
         ids, sizes = slot.ids.tolist(), self.index.sizes(slot.ids).tolist()
         starts, ways = cuts.starts.tolist(), cuts.ways.tolist()
-        opened, image, problem = -1, _NO_IMAGE, None
+        scale = self.degradation.scale
+        opened, image, lr_image, problem = -1, _NO_IMAGE, _NO_IMAGE, None
         for places in cuts.alike(most_bytes=_CACHED_BYTES):
             height, width = cuts.extents[places[0]].tolist()
+            lr_windows = np.empty((len(places), height // scale, width // scale, 3), np.uint8)
             if cuts.whole:  # they are of one size, so these are places in a row
                 hr_windows = slot.hr[places[0] : places[-1] + 1]
             else:
                 hr_windows = np.empty((len(places), height, width, 3), np.uint8)
-            for window, place in zip(hr_windows, places, strict=True):
+            for window, lr_window, place in zip(hr_windows, lr_windows, places, strict=True):
                 (top, left), way = starts[place], ways[place] if cuts.whole else 0
                 if ids[place] != opened:
                     direct = sizes[place] == [height, width] and not way
                     image = window if direct else np.empty((*sizes[place], 3), np.uint8)
                     opened, problem = ids[place], self._read(ids[place], image)
+                    if problem is None and isinstance(self.degradation, PackedLR):
+                        lr_image = np.empty((sizes[place][0] // scale, sizes[place][1] // scale, 3), np.uint8)
+                        problem = self._read(ids[place], lr_image, member="lr")
                 slot.weight[place] = problem is None
                 if problem is not None:
                     bad[place] = problem
                     window[...] = 0
                 elif image is not window:
                     window[...] = turned(image[top : top + height, left : left + width], way)
-            lr_windows = self.degradation(hr_windows, cuts.keys[places])
+                if problem is None and isinstance(self.degradation, PackedLR):
+                    below, right = (top + height) // scale, (left + width) // scale
+                    lr_window[...] = turned(lr_image[top // scale : below, left // scale : right], way)
+            if not isinstance(self.degradation, PackedLR):
+                lr_windows = self.degradation(hr_windows, cuts.keys[places])
             if cuts.whole:
                 slot.lr[places[0] : places[-1] + 1] = lr_windows
             else:
@@ -127,9 +137,11 @@ class Filler:
             slot.lr[place] = 0
         return bad
 
-    def _read(self, sample_id: int, image: UInt8[np.ndarray, "h w 3"]) -> BadSample | None:
-        """Read and decode one sample; what is wrong with it, where that may be."""
-        problem = read_into(self.index, sample_id, image)
+    def _read(
+        self, sample_id: int, image: UInt8[np.ndarray, "h w 3"], *, member: Member = "hr"
+    ) -> BadSample | None:
+        """Read and decode one image of a sample; what is wrong with it, where that may be."""
+        problem = read_into(self.index, sample_id, image, member=member)
         if problem is not None and self.on_bad_sample == "fail":
             raise BadSampleError(problem)
         return problem

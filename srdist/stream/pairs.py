@@ -15,7 +15,10 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from srdist.degradations.config import PairsConfig
 from srdist.degradations.degradation import Degradation
+from srdist.degradations.packed import PackedLR
+from srdist.degradations.section import DegradationSection
 from srdist.machine.errors import UserError
 from srdist.machine.waiting import signalled
 from srdist.shards.reader import BadSample, ShardIndex
@@ -80,7 +83,7 @@ class TrainStream:
             patches_per_image=data.patches_per_image,
         )
         batches = TrainBatches(
-            Filler(index, data.how_degraded.build(scale=scale), data.on_bad_sample),
+            Filler(index, what_makes_lr(index, data.how_degraded, scale=scale), data.on_bad_sample),
             order,
             seed=seed,
             flips=data.flips,
@@ -119,7 +122,7 @@ class TrainStream:
 
 def eval_stream(
     index: ShardIndex,
-    degradation: Degradation,
+    degradation: Degradation | PackedLR,
     share: Share,
     *,
     batch: int,
@@ -172,8 +175,33 @@ def check_batch(global_batch: int, *, rank_batch: int, world: int) -> None:
         )
 
 
+def what_makes_lr(index: ShardIndex, section: DegradationSection, *, scale: int) -> Degradation | PackedLR:
+    """What LR of a set's samples comes from.
+
+    Raises:
+        UserError: the set has pairs and `section` makes LR from HR, or the other way round, or pairs of another scale.
+    """
+    held = index.lr_scale
+    if not isinstance(section, PairsConfig):
+        if held is not None:
+            raise UserError(
+                f"{index.folder}: a set of pairs, whose LR is there (x{held}), but LR is to be made by {section.name}: "
+                "set data.degradation={kind: pairs}, or pack HR alone"
+            )
+        return section.build(scale=scale)
+    if held is None:
+        raise UserError(
+            f"{index.folder}: LR is to be that of pairs, but the set has HR images alone: "
+            "pack it with --lr DIR, or choose another degradation"
+        )
+    if held != scale:
+        raise UserError(f"{index.folder}: its pairs are of scale {held}, model.scale (or --scale) is {scale}")
+    return PackedLR(scale)
+
+
 def check_set(index: ShardIndex, data: DataConfig, *, scale: int, global_batch: int) -> tuple[int, int]:
-    """Refuse a set that has too few images or too small ones for the batches; return their HR (height, width)."""
+    """Refuse a set without the LR wanted, with too few images or too small ones; return their HR (height, width)."""
+    what_makes_lr(index, data.how_degraded, scale=scale)
     _check_epoch(index, data.patches_per_image, global_batch=global_batch)
     return _frame(index, data.hr_patch, scale)
 

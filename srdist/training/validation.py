@@ -17,7 +17,7 @@ from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
 from srdist.quality.scores import BATCH, Method, Scores, baseline, network_method, score_pairs
 from srdist.shards.reader import BadSample, ShardIndex
-from srdist.stream.pairs import Pair, eval_stream
+from srdist.stream.pairs import Pair, eval_stream, what_makes_lr
 from srdist.stream.share import Share
 
 _FEW = 64
@@ -109,7 +109,7 @@ class Validator:
         data = self.config.data
         return eval_stream(
             self.index,
-            data.how_degraded.build(scale=self.config.model.scale),
+            what_makes_lr(self.index, data.how_degraded, scale=self.config.model.scale),
             share,
             batch=BATCH,
             workers=workers,

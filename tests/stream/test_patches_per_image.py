@@ -23,7 +23,7 @@ from srdist.degradations.degradation import Degradation
 from srdist.degradations.section import DegradationSection
 from srdist.machine.errors import UserError, WorkError
 from srdist.runs.folder import changes
-from srdist.shards.reader import ShardIndex
+from srdist.shards.reader import Member, ShardIndex
 from srdist.stream.config import DataConfig
 from srdist.stream.order import OrderMode, make_order
 from srdist.stream.pairs import TrainStream
@@ -152,9 +152,9 @@ def test_an_image_is_decoded_once_a_batch(
     read: list[int] = []
     real = ShardIndex.read
 
-    def noted(self: ShardIndex, sample_id: int) -> bytes:
+    def noted(self: ShardIndex, sample_id: int, *, member: Member = "hr") -> bytes:
         read.append(sample_id)
-        return real(self, sample_id)
+        return real(self, sample_id, member=member)
 
     monkeypatch.setattr(ShardIndex, "read", noted)
     for start in (0, 2):
