@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from benchmarks.floor import convolutions, floor_s
+from benchmarks.peaks import copy_rate, matmul_rate, timed
 from srdist import config as configs
 from srdist.config import Config
 from srdist.images.pixels import to_float
@@ -67,30 +68,30 @@ def run(config: Config, *, batch: int, rounds: int, threads: int | None) -> dict
     settings = _settings(config, device)
     steps = {name: _learner_step(changed, lr, hr) for name, changed in settings.items()}
     losses: dict[str, float] = {}
-    seed_step, seed_loss = _seed_step(config, lr, hr, device)
+    seed, seed_loss = seed_step(config, lr, hr, device)
     times: dict[str, list[float]] = {name: [] for name in ("seed", *steps)}
     parts: dict[str, list[tuple[float, float, float]]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
-        spent = _timed(seed_step, device)
+        spent = timed(seed, device)
         if turn:
             times["seed"].append(spent)
         for name, (step, split, _) in steps.items():
-            spent = _timed(step, device)
+            spent = timed(step, device)
             if turn:
                 times[name].append(spent)
                 parts[name].append(split())
     losses["seed"] = seed_loss()
-    rates = {kind: _matmul_rate(device, kind) for kind in {"no", "bf16"}}
-    copy_rate = _copy_rate(device)
+    rates = {"no": matmul_rate(device, "fp32"), "bf16": matmul_rate(device, "bf16")}
+    copy = copy_rate(device)
+    layers = convolutions(_srcnn(config).build(seed=0), (batch, 3, *lr.shape[-2:]))
     lines = {}
     for name, values in times.items():
         precision = settings[name].train.precision if name in settings else "no"
-        floor = _floor_s(
-            _srcnn(config),
-            lr,
+        floor = floor_s(
+            layers,
             flops=rates["no" if precision == "no" else "bf16"],
-            copy=copy_rate,
-            half=precision != "no",
+            copy=copy,
+            bytes_a_value=4 if precision == "no" else 2,
         )
         step_s = median(values)
         lines[name] = {
@@ -111,7 +112,7 @@ def run(config: Config, *, batch: int, rounds: int, threads: int | None) -> dict
         "batch": batch,
         "lr_size": list(lr.shape[-2:]),
         "matmul_tflops": {kind: rate / 1e12 for kind, rate in rates.items()},
-        "copy_gb_per_s": copy_rate / 1e9,
+        "copy_gb_per_s": copy / 1e9,
         "memory_mb": memory_mb(device),
         "steps": lines,
         "loss_after": losses,
@@ -193,10 +194,10 @@ def _learner_step(
         values[:] = [learner.update(0, 1e-4)]
 
     def split() -> tuple[float, float, float]:
-        forward = _timed(lambda: _forward(learner, lr), learner.device)
-        both = _timed(lambda: learner.accumulate(lr, hr, weight, last=True), learner.device)
+        forward = timed(lambda: _forward(learner, lr), learner.device)
+        both = timed(lambda: learner.accumulate(lr, hr, weight, last=True), learner.device)
         # The clock is stopped with the gradients there: what is left is the optimizer. They are then dropped.
-        optimizer = _timed(lambda: _norm(learner), learner.device)
+        optimizer = timed(lambda: _norm(learner), learner.device)
         learner.abandon()
         return forward, both - forward, optimizer
 
@@ -223,7 +224,7 @@ def _srcnn(config: Config) -> SRCNNConfig:
     return config.model
 
 
-def _seed_step(
+def seed_step(
     config: Config, lr: Tensor, hr: Tensor, device: torch.device
 ) -> tuple[Step, Callable[[], float]]:
     section = _srcnn(config)
@@ -245,48 +246,6 @@ def _seed_step(
         last[:] = [loss.detach()]
 
     return step, lambda: last[0].item()
-
-
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-def _matmul_rate(device: torch.device, precision: str) -> float:
-    """Floating point operations a second of a large square matrix product."""
-    side = 8192 if device.type == "cuda" else 1536
-    dtype = torch.float32 if precision == "no" else torch.bfloat16
-    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    times = [_timed(lambda: a @ b, device) for _ in range(6)]
-    return 2 * side**3 / median(times[1:])
-
-
-def _copy_rate(device: torch.device) -> float:
-    """Bytes a second, read and written, of a copy that no cache holds."""
-    source = torch.rand(1 << 26, device=device)
-    target = torch.empty_like(source)
-    times = [_timed(lambda: target.copy_(source), device) for _ in range(6)]
-    return 2 * source.nbytes / median(times[1:])
-
-
-def _floor_s(model: SRCNNConfig, lr: Tensor, *, flops: float, copy: float, half: bool) -> float:
-    """Seconds that forward and backward of the convolutions need at least at these rates."""
-    after = model.upscale == "after"
-    pixels = lr.shape[0] * lr.shape[-2] * lr.shape[-1] * (1 if after else model.scale**2)
-    channels = (3, *model.widths, 3 * model.scale**2 if after else 3)
-    total = 0.0
-    for i, kernel in enumerate(model.kernels):
-        # Forward, gradient of the weights, and of the input but for the first layer's.
-        passes = 2 if i == 0 else 3
-        operations = 2.0 * pixels * channels[i] * channels[i + 1] * kernel**2 * passes
-        moved = float(pixels * (channels[i] + channels[i + 1]) * (2 if half else 4) * passes)
-        total += max(operations / flops, moved / copy)
-    return total
 
 
 if __name__ == "__main__":
