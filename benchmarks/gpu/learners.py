@@ -56,7 +56,11 @@ class Stepping:
             precision=config.train.precision, peer_timeout_s=config.train.peer_timeout_s
         )
         self.learner = Learner(
-            config.model.build(seed=0), config.train, self.accelerator, images_per_step=len(lr)
+            config.model.build(seed=0),
+            config.train,
+            self.accelerator,
+            images_per_step=len(lr),
+            lr_shape=(len(lr), *lr.shape[2:]),
         )
         self.lr, self.hr, self.weight = lr, hr, torch.ones(len(lr))
 
