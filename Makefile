@@ -45,20 +45,26 @@ test: setup ## Run the whole test suite, the slow part too
 test-fast: setup ## Run the test suite without its slow part
 	$(PYTEST) -m 'not slow'
 
-# `make shards` bare packs the demo set, and again only when its recipe or its script changed.
+# `make shards` bare packs the demo set, and again only when its recipe changed.
 .PHONY: shards
 shards: setup ## Pack a set: SET=demo|celeba|folder|pairs|general|photos IMAGES=DIR [LR=DIR] [ALLOW_PARTIAL=1] [ARGS=...]
 ifeq ($(SET),demo)
-	@$(MAKE) --no-print-directory shards/demo/manifest.json
+	@$(MAKE) --no-print-directory shards/demo/tiles
 else
 	@test -n "$(IMAGES)" || { echo "make shards SET=$(SET): give the folder of the images: IMAGES=DIR" >&2; exit 2; }
-	$(if $(wildcard shards/$(SET)/cut_tiles.py),$(BIN)/python shards/$(SET)/cut_tiles.py "$(IMAGES)" shards/$(SET)/tiles)
-	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(if $(wildcard shards/$(SET)/cut_tiles.py),shards/$(SET)/tiles,$(IMAGES))" $(if $(LR),--lr "$(LR)") --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
+	$(BIN)/srdist pack shards/$(SET)/recipe.yaml --images "$(IMAGES)" $(if $(LR),--lr "$(LR)") --out shards/$(SET) $(if $(ALLOW_PARTIAL),--allow-partial) $(ARGS)
 endif
 
-shards/demo/manifest.json: shards/demo/recipe.yaml shards/demo/cut_tiles.py
-	$(BIN)/python shards/demo/cut_tiles.py shards/demo/tiles
-	$(BIN)/srdist pack shards/demo/recipe.yaml --images shards/demo/tiles --out shards/demo $(ARGS)
+shards/demo/manifest.json: shards/demo/recipe.yaml
+	$(BIN)/srdist pack shards/demo/recipe.yaml --images "$$($(BIN)/python -c 'import skimage; print(*skimage.__path__)')/data" --out shards/demo $(ARGS)
+
+# The demo's tiles as files, a folder a split: something to upscale and to look at.
+shards/demo/tiles: shards/demo/manifest.json
+	@rm -rf shards/demo/tiles shards/demo/.pack-tiles
+	@for tar in shards/demo/*.tar; do \
+		split=shards/demo/.pack-tiles/$$(basename "$${tar%-*}"); mkdir -p "$$split"; tar -xf "$$tar" -C "$$split"; \
+	done
+	@mv shards/demo/.pack-tiles shards/demo/tiles
 
 # The whole way on the demo photos. Two ranks on any machine, since that is what it shows.
 DEMO_RUN := runs/demo_x2

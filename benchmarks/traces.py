@@ -20,6 +20,7 @@ import argparse
 import json
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,7 @@ def main() -> None:
 def make_traces(checkout: Checkout, work: Path, *, quick: bool, begun: Path) -> dict[str, Trace]:
     """All traces by their names; the stopped run is begun in `begun` where there is none."""
     tiles, shards = work / "tiles", work / "shards"
-    checkout.run("python", "shards/demo/cut_tiles.py", tiles)
-    checkout.run("srdist", "pack", "shards/demo/recipe.yaml", "--images", tiles, "--out", shards)
+    pack_demo(checkout, tiles, shards)
     found = {"packed set": tree(shards) | {"manifest_id": manifest_id(shards)}}
     (work / "recipe.yaml").write_text(MANY_SHARDS)
     checkout.run("srdist", "pack", work / "recipe.yaml", "--images", tiles, "--out", work / "many")
@@ -108,6 +108,22 @@ def make_traces(checkout: Checkout, work: Path, *, quick: bool, begun: Path) -> 
         found[f"scores of {Path(weights).name}"] = scores(checkout, shards, weights)
     plain: dict[str, Trace] = json.loads(json.dumps(found))
     return plain
+
+
+def pack_demo(checkout: Checkout, tiles: Path, shards: Path) -> None:
+    """Pack the demo set into `shards`, and lay its tiles into `tiles`, a folder a split."""
+    script = checkout.root / "shards/demo/cut_tiles.py"
+    if script.exists():  # a commit from before recipes could cut tiles
+        checkout.run("python", script, tiles)
+        checkout.run("srdist", "pack", "shards/demo/recipe.yaml", "--images", tiles, "--out", shards)
+        return
+    photos = checkout.run("python", "-c", "import skimage; print(*skimage.__path__)").strip()
+    checkout.run(
+        "srdist", "pack", "shards/demo/recipe.yaml", "--images", Path(photos, "data"), "--out", shards
+    )
+    for tar in shards.glob("*.tar"):
+        with tarfile.open(tar) as archive:
+            archive.extractall(tiles / tar.name.rpartition("-")[0], filter="data")
 
 
 # The traces.

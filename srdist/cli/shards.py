@@ -44,14 +44,19 @@ def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
     click.echo(f"{out}: {held} in {report.shards} shards{pairs}, manifest {report.manifest_id[:12]}")
     if report.other_files:
         click.echo(f"skipped: not an image extension: {describe_others(report.other_files)}")
-    if report.left_out:
-        reasons = ", ".join(f"{kind} {count:,}" for kind, count in report.left_out.items())
-        summary = (
-            f"{sum(report.left_out.values()):,} images were left out ({reasons}): listed in {out / LEFT_OUT}"
-        )
+    asked = report.left_out_as_asked
+    if asked:
+        click.echo(f"{_left_out(asked)} as the recipe says: listed in {out / LEFT_OUT}")
+    if unasked := {kind: count for kind, count in report.left_out.items() if kind not in asked}:
+        summary = f"{_left_out(unasked)}: listed in {out / LEFT_OUT}"
         if not allow_partial:
             raise WorkError(f"{summary}; the rest is packed, and --allow-partial takes that for a success")
         click.echo(summary)
+
+
+def _left_out(counts: dict[str, int]) -> str:
+    reasons = ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
+    return f"{sum(counts.values()):,} images were left out ({reasons})"
 
 
 @click.group()

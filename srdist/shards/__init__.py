@@ -4,6 +4,8 @@ recipe       recipe.yaml
 plan         names to splits and keys
 checking     which images can be packed
 pairing      HR and LR from two folders
+tiles        photos cut into tiles
+spool        tiles wait on disk
 pack         images to shards
 packreport   what came of it
 newset       a new set in the place of the old one

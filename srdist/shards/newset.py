@@ -21,6 +21,7 @@ def new_set(out: Path) -> Iterator[Path]:
     Raises:
         UserError: `out` holds tars of another tool, which the new set would remove.
     """
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     killed = list(out.glob(".pack-*"))
     if any(out.glob("*.tar")) and not killed and not _packed_before(out):
@@ -32,6 +33,8 @@ def new_set(out: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _packed_before(out: Path) -> bool:

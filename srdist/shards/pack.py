@@ -1,4 +1,4 @@
-"""Images to shards: a folder (or two, HR and LR) and a recipe in; tars with the original bytes, index and manifest out.
+"""Images to shards: a folder (or two, HR and LR) and a recipe in; tars of original bytes or tiles, index, manifest out.
 
 Deterministic: the same images and recipe give the same bytes. The new set takes the place of an older one only when
 all of it is written: see `newset`.
@@ -30,6 +30,7 @@ from srdist.shards.plan import Plan, plan
 from srdist.shards.recipe import Recipe
 from srdist.shards.records import Record
 from srdist.shards.setfiles import shard_entry, write_index, write_left_out
+from srdist.shards.spool import Spool
 from srdist.shards.threads import in_threads
 
 
@@ -54,17 +55,17 @@ def pack(
     """
     threads = threads or min(16, usable_cores())
     planned = _planned(recipe, images, lr, split_file)
-    checked, unusable = check_all(planned.sources, min_side=recipe.min_side, threads=threads)
-    lr_scale = None
-    if lr is not None:
-        lr_scale, checked, misfits = _of_one_scale(checked, recipe, source=str(lr))
-        unusable += misfits
-    left_out = sorted([*planned.left_out, *unusable])
-    if not checked:
-        raise WorkError(f"{images}: none of its images can be used: {left_out[0][0]}: {left_out[0][2]}")
-    with new_set(out) as folder:
+    with new_set(out) as folder, Spool(folder) as spool:
+        checked, unusable = check_all(planned.sources, recipe, spool, threads=threads)
+        lr_scale = None
+        if lr is not None:
+            lr_scale, checked, misfits = _of_one_scale(checked, recipe, source=str(lr))
+            unusable += misfits
+        left_out = sorted([*planned.left_out, *unusable])
+        if not checked:
+            raise WorkError(f"{images}: none of its images can be used: {left_out[0][0]}: {left_out[0][2]}")
         splits = {
-            split: _write_split(folder, split, members, recipe, threads)
+            split: _write_split(folder, split, members, recipe, spool, threads)
             for split, members in _by_split(checked).items()
         }
         write_left_out(folder, left_out)
@@ -73,7 +74,7 @@ def pack(
             made_by="pack",
             source=ManifestSource(
                 name=recipe.name,
-                images=len(checked) + len(left_out),
+                images=len({one.source.relative for one in checked}) + len(left_out),
                 split_file_sha256=planned.split_file_sha256,
             ),
             pack_seed=recipe.seed,
@@ -92,6 +93,8 @@ def _planned(recipe: Recipe, images: Path, lr: Path | None, split_file: Path | N
             f"the recipe {recipe.name} has scale: {recipe.scale}, which is that of pairs: "
             "give the folder of their LR images with --lr DIR"
         )
+    if lr is not None and recipe.tiles is not None:
+        raise UserError(f"--lr: the recipe {recipe.name} cuts tiles, and pairs are packed whole")
     planned = plan(recipe, images, split_file=split_file)
     if lr is not None:
         pair_up(planned, images=images, lr=lr, scale=recipe.scale)
@@ -126,7 +129,7 @@ def _by_split(checked: Iterable[Checked]) -> dict[str, list[Checked]]:
 
 
 def _write_split(
-    folder: Path, split: str, members: list[Checked], recipe: Recipe, threads: int
+    folder: Path, split: str, members: list[Checked], recipe: Recipe, spool: Spool, threads: int
 ) -> SplitEntry:
     places = np.arange(len(members), dtype=np.uint64)
     key = stream_keys(recipe.seed, PACKING, np.zeros(1, np.int64))
@@ -141,7 +144,8 @@ def _write_split(
     ]
     shards: list[ShardEntry] = []
     records: list[Record] = []
-    for shard, offsets in enumerate(in_threads(_write_tar, jobs, threads, f"writing {split}")):
+    written = in_threads(lambda job: _write_tar(*job, spool), jobs, threads, f"writing {split}")
+    for shard, offsets in enumerate(written):
         path, samples = jobs[shard]
         shards.append(shard_entry(path, len(samples), name=path.name))
         records.extend(_record(shard, offset, one) for offset, one in zip(offsets, samples, strict=True))
@@ -155,9 +159,8 @@ def _record(shard: int, offsets: tuple[int, ...], one: Checked) -> Record:
     return hr._replace(lr_offset=offsets[1], lr_size=one.lr.size, lr_crc32=one.lr.crc32)
 
 
-def _write_tar(job: tuple[Path, list[Checked]]) -> list[tuple[int, ...]]:
+def _write_tar(path: Path, samples: list[Checked], spool: Spool) -> list[tuple[int, ...]]:
     """Write a shard; where the data of each sample's members begin."""
-    path, samples = job
     offsets: list[tuple[int, ...]] = []
     with path.open("wb") as file:
         with TarWriter(file, encoder=False, mtime=0, user="srdist", group="srdist") as writer:
@@ -165,7 +168,7 @@ def _write_tar(job: tuple[Path, list[Checked]]) -> list[tuple[int, ...]]:
             writer.tarstream.format = tarfile.USTAR_FORMAT
             for one in samples:
                 places = []
-                for ending, data in zip(one.source.endings, _unchanged(one), strict=True):
+                for ending, data in zip(one.source.endings, _unchanged(one, spool), strict=True):
                     places.append(writer.tarstream.offset + tarfile.BLOCKSIZE)
                     writer.write({"__key__": one.source.key, ending: data})
                 offsets.append(tuple(places))
@@ -174,8 +177,16 @@ def _write_tar(job: tuple[Path, list[Checked]]) -> list[tuple[int, ...]]:
     return offsets
 
 
-def _unchanged(one: Checked) -> Iterator[bytes]:
+def _unchanged(one: Checked, spool: Spool) -> Iterator[bytes]:
     """The bytes of a sample's members, as they were checked."""
+    if one.spooled is not None:
+        data = spool.read(one.spooled, one.size)
+        if zlib.crc32(data) != one.crc32:
+            raise WorkError(
+                f"{one.source.file}: its tile {one.source.key} changed on this disk while it was packed"
+            )
+        yield data
+        return
     files = [(one.source.file, one.crc32)]
     if one.source.lr is not None and one.lr is not None:
         files.append((one.source.lr.file, one.lr.crc32))

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from srdist.shards.manifest import Manifest
+from srdist.shards.plan import LEAVE_OUT, NO_TILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,8 @@ class PackReport:
             dict(other_files.most_common()),
             manifest.lr_scale,
         )
+
+    @property
+    def left_out_as_asked(self) -> dict[str, int]:
+        """Of `left_out` the images that the recipe wants left out: nothing is wrong with them."""
+        return {kind: count for kind, count in self.left_out.items() if kind in (LEAVE_OUT, NO_TILE)}

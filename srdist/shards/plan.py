@@ -1,6 +1,6 @@
 """Names to splits and keys: which file of a folder gets which key, which split, or why it is left out.
 
-Apart from packing, because it only looks at names.
+Apart from packing, because it only looks at names (checking looks at sizes, and cuts tiles).
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from pathlib import Path, PurePosixPath
 from srdist.images.folder import Walk
 from srdist.machine.errors import UserError
 from srdist.shards.recipe import Recipe
+from srdist.shards.tiles import Area
 
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
+LEAVE_OUT, NO_TILE = "leave_out", "no tile"
+"""Kinds of reasons that the recipe itself gives: such images are listed, but nothing is wrong with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,11 @@ class Source:
     file: Path
     relative: str
     split: str
+    """Empty for an image with areas: each has a split of its own."""
     key: str
     suffix: str
     lr: Partner | None = None
+    areas: tuple[Area, ...] = ()
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -75,38 +80,79 @@ def plan(recipe: Recipe, images: Path, *, split_file: Path | None = None) -> Pla
     if split_file is not None and recipe.split != "file":
         raise UserError(f"--split-file: the recipe {recipe.name} has split: {recipe.split}, which reads none")
     result = Plan()
-    walk = Walk(images)
-    files: dict[str, Path] = {}
-    seen: dict[tuple[int, int], str] = {}
-    for image in walk:
-        first = seen.setdefault(image.identity, image.path)
-        if first == image.path:
-            files[image.path] = images / image.path
-        else:
-            result.left_out.append((image.path, "same file", f"links lead to {first} as well"))
-    result.left_out += [(path, "unreadable", reason) for path, reason in walk.unreadable]
-    result.other_files = walk.others
+    files = _files(recipe, images, result)
     match recipe.split:
         case "file":
             _by_file(recipe, images, files, split_file, result)
         case "folders":
             _by_folders(images, files, result)
+        case "areas":
+            _by_areas(recipe, images, files, result)
         case "hash":
             for relative, file in files.items():
-                _add(
-                    result,
-                    file,
-                    relative,
-                    key_of(relative),
-                    _hashed_split(key_of(relative), recipe.fractions),
-                )
-    _refuse_equal_keys(images, result.sources)
+                key = key_of(relative)
+                hashed = key if recipe.hash_of == "key" else file.name
+                _add(result, file, relative, key, _hashed_split(hashed, recipe.fractions))
+    _refuse_absent_splits(recipe, result.sources)
+    # held_out_longest moves images to another split once their sizes are known.
+    _refuse_equal_keys(images, result.sources, in_all_splits=recipe.split == "hash")
     return result
+
+
+def _files(recipe: Recipe, images: Path, result: Plan) -> dict[str, Path]:
+    """The images that the recipe takes, by their paths below `images`; the others go to what is left out."""
+    found: list[tuple[str, tuple[int, int]]] = []
+    for top in recipe.only or ("",):
+        if not (images / top).exists():
+            raise UserError(f"{images / top}: not there, but the recipe {recipe.name} names it in `only`")
+        walk = Walk(images / top)
+        place = PurePosixPath(top) if walk.folder == walk.source else PurePosixPath(top).parent
+        prefix = "" if place == PurePosixPath() else f"{place}/"
+        found += [(prefix + image.path, image.identity) for image in walk]
+        result.left_out += [(prefix + path, "unreadable", reason) for path, reason in walk.unreadable]
+        result.other_files += walk.others
+    return _first_paths(found, recipe.leave_out, images, result)
+
+
+def _first_paths(
+    found: list[tuple[str, tuple[int, int]]], leave_out: dict[str, str], images: Path, result: Plan
+) -> dict[str, Path]:
+    """Each file once, by the first of its paths, without those that are to be left out under any path."""
+    named = {path: name for path, _ in found for name in (path, _without_ending(path)) if name in leave_out}
+    unwanted = {identity: leave_out[named[path]] for path, identity in found if path in named}
+    for name in leave_out.keys() - named.values():
+        result.left_out.append((name, "missing", "named in leave_out, not in the folder"))
+    files: dict[str, Path] = {}
+    seen: dict[tuple[int, int], str] = {}
+    for path, identity in found:
+        first = seen.setdefault(identity, path)
+        if identity in unwanted:
+            result.left_out.append((path, LEAVE_OUT, unwanted[identity]))
+        elif first == path:
+            files[path] = images / path
+        else:
+            result.left_out.append((path, "same file", f"links lead to {first} as well"))
+    return files
+
+
+def _without_ending(relative: str) -> str:
+    return str(PurePosixPath(relative).with_suffix(""))
+
+
+def _refuse_absent_splits(recipe: Recipe, sources: list[Source]) -> None:
+    if recipe.tiles is None or recipe.tiles.splits is None or recipe.split == "hash":
+        return
+    splits = {source.split for source in sources}
+    if absent := set(recipe.tiles.splits) - splits:
+        raise UserError(
+            f"the recipe {recipe.name} cuts tiles of {', '.join(sorted(absent))}, "
+            f"but the splits here are {', '.join(sorted(splits))}"
+        )
 
 
 def key_of(relative: str) -> str:
     """An image's key: its path without the ending, dots replaced (webdataset cuts a key at its first dot)."""
-    return str(PurePosixPath(relative).with_suffix("")).replace(".", "_")
+    return _without_ending(relative).replace(".", "_")
 
 
 def _by_folders(images: Path, files: dict[str, Path], result: Plan) -> None:
@@ -121,6 +167,21 @@ def _by_folders(images: Path, files: dict[str, Path], result: Plan) -> None:
         raise UserError(
             f"{images}: no split folder in it: split: folders expects train/, val/, test/ with the images"
         )
+
+
+def _by_areas(recipe: Recipe, images: Path, files: dict[str, Path], result: Plan) -> None:
+    areas: dict[str, list[Area]] = {}
+    for area in recipe.areas:
+        areas.setdefault(area.image, []).append(area)
+    for relative, its_areas in areas.items():
+        if relative in files:
+            _add(result, files[relative], relative, key_of(relative), "", tuple(its_areas))
+        else:
+            result.left_out.append((relative, "missing", "named in areas, not in the folder"))
+    for relative in files.keys() - areas.keys():
+        result.left_out.append((relative, "no split", "has no area in the recipe"))
+    if not result.sources:
+        raise UserError(f"{images}: none of its {len(files)} images has an area in the recipe {recipe.name}")
 
 
 def _by_file(
@@ -183,8 +244,8 @@ def _hashed_split(key: str, fractions: dict[str, float]) -> str:
     return [split for split, fraction in fractions.items() if fraction > 0][-1]
 
 
-def _add(result: Plan, file: Path, relative: str, key: str, split: str) -> None:
-    source = Source(file, relative, split, key, file.suffix.lower().removeprefix("."))
+def _add(result: Plan, file: Path, relative: str, key: str, split: str, areas: tuple[Area, ...] = ()) -> None:
+    source = Source(file, relative, split, key, file.suffix.lower().removeprefix("."), areas=areas)
     if problem := name_problem(source.members[0]):
         result.left_out.append((relative, "name", problem))
     else:
@@ -209,10 +270,10 @@ def name_problem(member: str) -> str | None:
     return None
 
 
-def _refuse_equal_keys(images: Path, sources: list[Source]) -> None:
+def _refuse_equal_keys(images: Path, sources: list[Source], *, in_all_splits: bool) -> None:
     seen: dict[tuple[str, str], Source] = {}
     for source in sources:
-        other = seen.setdefault((source.split, source.key), source)
+        other = seen.setdefault(("" if in_all_splits else source.split, source.key), source)
         if other is not source:
             raise UserError(
                 f"{images}: {other.relative} and {source.relative} would have one key, {source.key!r}: "
