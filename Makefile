@@ -116,6 +116,11 @@ reproduce: setup ## Retrain bundled weights and compare: NET=srcnn_x2 DATA=DIR (
 	@cmp $(REPRODUCED)/bundled/$(NET).safetensors $(REPRODUCED)/retrained/$(NET).safetensors \
 		&& echo "the same bytes" || echo "other bytes: expected with another number of ranks or threads, or another torch"
 
+.PHONY: pareto
+pareto: setup ## Write docs/pareto.md and its pictures: how good for how much work are the bundled weights: DATA=DIR
+	@test -n "$(DATA)" || { echo "make pareto: give the folder with Set5 and Set14: DATA=DIR" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --pareto docs
+
 .PHONY: pictures
 pictures: setup ## Draw the pictures of README with the bundled weights
 	@mkdir -p runs

@@ -1,6 +1,9 @@
-"""The bundled weights against what is published and against the seed: one line a claim, with the bar beside it.
+"""The bundled weights against what is published and against the seed: one line a claim, with the bar beside it, and how good for how much work.
 
-Usage: python -m benchmarks.weights --data DIR [--celeba shards/celeba] [--weights DIR] [--quick] [--json FILE]
+Usage: python -m benchmarks.weights --data DIR [--celeba shards/celeba] [--weights DIR] [--quick] [--json FILE] [--pareto docs]
+
+Whatever is bundled takes part: NAME_xK for any photo, celeba in the name for CelebA. --pareto DIR also writes the tables to
+DIR/pareto.md and draws DIR/pictures/pareto_xK.png.
 
 DIR holds Set5 and Set14 as xK/HR and xK/LR_matlab_bicubic; with a folder `seed` beside it (weights_1em3.pth) and a
 packed CelebA, the seed's protocol (bilinear down, RMSE) is scored too. scikit-image's photos come along. Exit code 1 if a bar is missed.
@@ -13,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +26,8 @@ import skimage.data
 import torch
 from PIL import Image
 
+from benchmarks.pareto import PUBLISHED as PUBLISHED_NETWORKS
+from benchmarks.pareto import Row, Score, as_json, as_markdown, by_scale, pareto
 from srdist.degradations.config import KernelConfig
 from srdist.images.kernels import Kernel
 from srdist.machine.device import environment
@@ -37,8 +43,8 @@ PUBLISHED = {
 SET14_GREY = 0.094
 """Our mean on Set14 is this much above published tables, for a grey file (docs/quality.md): the bar is that much higher."""
 SEED_PARAMETERS = 79_107
-GENERAL = {"srcnn_x2": 2, "srcnn_x3": 3, "srcnn_x4": 4, "fast_x2": 2}
-"""Weights for any photo, with their scale."""
+CELEBA_GAINS_DB = {2: 2.5, 4: 2.0}
+"""Least gain over bicubic on CelebA's test images, by scale."""
 EVERYDAY = ("chelsea", "rocket", "coffee", "astronaut", "camera", "brick")
 
 
@@ -66,10 +72,23 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=BUNDLED, help="folder of NAME.safetensors")
     parser.add_argument("--quick", action="store_true", help="of the test sets Set5 only")
     parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument(
+        "--pareto", type=Path, metavar="DIR", help="write pareto.md and its pictures below this folder"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="alternated rounds of timing")
     options = parser.parse_args()
-    paths = [path for stem in GENERAL if (path := options.weights / f"{stem}.safetensors").is_file()]
-    claims = [claim for path in paths for claim in general(path, options.data, options.quick)]
-    claims += [everyday(path) for path in paths]
+    scales = by_scale(options.weights.glob("*.safetensors"))
+    scored: dict[tuple[Path, str], QualityTable] = {}
+
+    def score(path: Path, name: str) -> QualityTable:
+        folder = options.data / name / f"x{scale_of[path]}"
+        if (path, name) not in scored:
+            scored[path, name] = _table(path, str(folder / "HR"), lr=folder / "LR_matlab_bicubic")
+        return scored[path, name]
+
+    scale_of = {path: scale for scale, paths in scales.items() for path in paths}
+    claims = [claim for path in scale_of for claim in general(path, score, scale_of[path], options.quick)]
+    claims += [everyday(path) for path in scale_of]
     if not options.quick and Path(options.celeba, "manifest.json").is_file():
         claims += celeba(options.weights, options.celeba, options.data.parent / "seed" / "weights_1em3.pth")
     print(f"{'':78}{'found':>10}{'bar':>10}{'baseline':>10}")
@@ -77,28 +96,67 @@ def main() -> None:
         print(
             f"{claim.what:78}{claim.found:>10.4g}{claim.bar:>10.4g}{claim.baseline:>10.4g}  {'met' if claim.met else 'MISSED'}"
         )
+    tables: dict[int, list[Row]] = {}
+    if not options.quick:
+        for scale, paths in scales.items():
+            tables[scale] = pareto(paths, score, scale=scale, rounds=options.rounds, grey=SET14_GREY)
+            print(f"\nx{scale}\n{as_markdown(tables[scale])}")
+    machine = environment(torch.device("cpu")) | {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+    }
+    if options.pareto and tables:
+        write_pareto(options.pareto, tables, machine, rounds=options.rounds)
     if options.json:
-        device = torch.device("cpu")
-        machine = environment(device) | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "load": os.getloadavg()[0],
-        }
         rows: list[dict[str, Any]] = [
             {"what": c.what, "found": c.found, "bar": c.bar, "baseline": c.baseline, "met": c.met}
             for c in claims
         ]
+        pareto_rows = {"pareto": {f"x{scale}": as_json(table) for scale, table in tables.items()}}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine, "claims": rows}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": machine, "claims": rows} | pareto_rows, indent=1) + "\n"
+        )
     sys.exit(0 if all(claim.met for claim in claims) else 1)
 
 
-def general(path: Path, data: Path, quick: bool) -> list[Claim]:
+def write_pareto(
+    folder: Path, tables: Mapping[int, Sequence[Row]], machine: dict[str, Any], *, rounds: int
+) -> None:
+    """Write FOLDER/pareto.md and FOLDER/pictures/pareto_xK.png."""
+    from benchmarks.paretoplot import draw
+
+    parts = [
+        "# How good for how much work",
+        "",
+        f"`python -m benchmarks.weights --data DIR --pareto docs`, one thread of {machine['device_name']}, "
+        f"torch {machine['torch']}, {machine['date']}, load {machine['load']:.0f}: processor time of {rounds} alternated rounds, the "
+        "median, for a megapixel of output. Multiply-adds are for an output of 1280x720. Bold: no other row is better and faster.",
+        "",
+        "PSNR-Y by MATLAB's LR images (docs/quality.md). Published figures are those of the papers named below; Set14's are raised by "
+        f"{SET14_GREY:.2f} dB, since a grey file of it counts so here; their time is that of the same layers in srdist, with random weights "
+        "(in RGB where the paper's network sees luma alone: SRCNN, VDSR).",
+    ]
+    for scale, rows in tables.items():
+        draw(rows, folder / "pictures" / f"pareto_x{scale}.png")
+        parts += [
+            "",
+            f"## x{scale}",
+            "",
+            f"![PSNR-Y against work, x{scale}](pictures/pareto_x{scale}.png)",
+            "",
+            as_markdown(rows),
+        ]
+    names = {one.name: one.source for of_scale in PUBLISHED_NETWORKS.values() for one in of_scale}
+    parts += ["", "## Sources", "", *(f"- {name}: {source}" for name, source in names.items())]
+    (folder / "pareto.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def general(path: Path, score: Score, scale: int, quick: bool) -> list[Claim]:
     """Set5 and Set14 with MATLAB's LR images, and of the small ones the size."""
-    scale = GENERAL[path.stem]
     claims = [_size(path)] if path.stem.startswith("srcnn") else []
     for name in ("Set5",) if quick else ("Set5", "Set14"):
-        folder = data / name / f"x{scale}"
-        table = _table(path, str(folder / "HR"), lr=folder / "LR_matlab_bicubic")
+        table = score(path, name)
         claims.append(
             Claim(
                 f"{path.stem}, {name}, PSNR-Y dB (bicubic)",
@@ -130,12 +188,16 @@ def _least_gain(path: Path, where: str, table: QualityTable) -> Claim:
 def celeba(weights: Path, shards: str, seed: Path) -> list[Claim]:
     """CelebA's test split: under bicubic, and under the seed's protocol beside the seed."""
     claims: list[Claim] = []
-    path = weights / "srcnn_celeba_x2.safetensors"
-    if path.is_file():
+    for path in sorted(weights.glob("*celeba*.safetensors")):
+        network, info = load_weights(path)
+        if info.kernel != "bicubic":
+            continue
         scores = _table(path, shards, split="test").scores
         bicubic = scores["bicubic"].psnr_y_db
-        what = "srcnn_celeba_x2, CelebA test, bicubic, PSNR-Y dB (bicubic)"
-        claims += [_size(path), Claim(what, scores["srdist"].psnr_y_db, bicubic + 2.5, bicubic)]
+        what = f"{path.stem}, CelebA test, bicubic, PSNR-Y dB (bicubic)"
+        claims += [_size(path)] if path.stem.startswith("srcnn") else []
+        bar = bicubic + CELEBA_GAINS_DB.get(network.scale, 0)
+        claims.append(Claim(what, scores["srdist"].psnr_y_db, bar, bicubic))
     path = weights / "srcnn_celeba_x2_bilinear.safetensors"
     if path.is_file() and seed.is_file():
         theirs = _table(seed, shards, split="test", kernel="bilinear").scores["srdist"].rmse
