@@ -30,6 +30,7 @@ from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.standin import environment, stand_in
 from srdist.config import Config
 from srdist.machine import ranks
+from srdist.machine.device import mixed_precision
 from srdist.machine.errors import UserError
 from srdist.networks.architectures import architectures
 from srdist.networks.config import SpandrelConfig
@@ -114,7 +115,7 @@ def section(name: str, scale: int = 2) -> SpandrelConfig:
     return SpandrelConfig(architecture=name, arguments=TINY[name], scale=scale)
 
 
-def run_config(name: str, *, precision: str = "no") -> Config:
+def run_config(name: str, *, precision: str = "fp32") -> Config:
     """A run of it on patches as small as it takes."""
     network = section(name)
     patch = network.scale * max(16, network.build(seed=None).smallest)
@@ -157,7 +158,7 @@ def check_read_back(name: str) -> None:
     assert difference is None, difference
 
 
-def check_training(name: str, accelerator: Accelerator, *, precision: Literal["no", "bf16"]) -> None:
+def check_training(name: str, accelerator: Accelerator, *, precision: Literal["fp32", "bf16"]) -> None:
     """It learns on these ranks, which all use the same weights, and put away halfway and taken up again it ends in the same bits."""
     config = run_config(name, precision=precision)
     whole, losses, used = _trained(config, accelerator, 0, STEPS, None)
@@ -221,11 +222,13 @@ def outcome(check: Callable[[], object]) -> str:
     return PASSED
 
 
-def _as_rank(names: Sequence[str], precision: Literal["no", "bf16"], out: Path) -> None:
+def _as_rank(names: Sequence[str], precision: Literal["fp32", "bf16"], out: Path) -> None:
     """One of the ranks: trains all of them, one after the other."""
     torch.set_num_threads(1)
     patience = InitProcessGroupKwargs(timeout=timedelta(seconds=300))
-    accelerator = Accelerator(cpu=True, mixed_precision=precision, kwargs_handlers=[patience])
+    accelerator = Accelerator(
+        cpu=True, mixed_precision=mixed_precision(precision), kwargs_handlers=[patience]
+    )
     assert accelerator.num_processes == RANKS
     told = {}
     for name in names:
@@ -269,7 +272,7 @@ def verdicts(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Verdict]
     """Each architecture's."""
     made = {name: outcome(lambda name=name: section(name).build(seed=0)) for name in names}  # type: ignore[misc]
     good = [name for name in names if made[name] == PASSED]
-    trained = {precision: on_two_ranks(good, precision, folder) for precision in ("no", "bf16")}
+    trained = {precision: on_two_ranks(good, precision, folder) for precision in ("fp32", "bf16")}
     for name in names:
         if name not in good:
             yield name, Verdict(made[name], "", "", "", "", "", 0, False, 0, 0)
@@ -281,7 +284,7 @@ def verdicts(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Verdict]
             Verdict(
                 PASSED,
                 *(outcome(lambda name=name: check_seed(name)),),  # type: ignore[misc]
-                trained["no"][name],
+                trained["fp32"][name],
                 trained["bf16"][name],
                 outcome(lambda name=name: check_tiles(name)),  # type: ignore[misc]
                 outcome(lambda name=name: check_read_back(name)),  # type: ignore[misc]
@@ -306,7 +309,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="+", default=list(TINY), choices=list(TINY), metavar="NAME")
-    parser.add_argument("--as-rank", choices=("no", "bf16"), help=argparse.SUPPRESS)
+    parser.add_argument("--as-rank", choices=("fp32", "bf16"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     sys.modules.update(stand_in())
     if options.as_rank:

@@ -31,7 +31,7 @@ THIN = (
     "train.global_batch=12",
 )
 BRIEF = (
-    "train.precision=no",
+    "train.precision=fp32",
     "train.log_every=1",
     "train.validate_every=1000",
     "train.checkpoint_every=1000",

@@ -31,8 +31,8 @@ from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.train_step import images
 from srdist import config as configs
 from srdist.config import Config
-from srdist.machine import ranks
-from srdist.machine.device import configure_threads, environment
+from srdist.machine import arithmetic, ranks
+from srdist.machine.device import configure_threads, environment, mixed_precision
 from srdist.training.learner import Learner
 
 OPTIONS: dict[str, DistributedDataParallelKwargs] = {
@@ -118,6 +118,7 @@ def _slowest(commands: list[list[str]]) -> dict[str, float]:
 def measure(config: Config, *, batch: int, steps: int) -> dict[str, float]:
     """Median seconds a step of each option, alternated, in this rank."""
     configure_threads(1)
+    arithmetic.set_for_training(tf32=config.train.precision == "tf32", deterministic=False)
     lr, hr = images(config, batch)
     weight = torch.ones(batch)
     learners = {}
@@ -125,7 +126,9 @@ def measure(config: Config, *, batch: int, steps: int) -> dict[str, float]:
         with suppress(AttributeError):  # the first time there is no state yet
             AcceleratorState._reset_state()
         accelerator = Accelerator(
-            cpu=ranks.computes_on_cpu(), mixed_precision=config.train.precision, kwargs_handlers=[option]
+            cpu=ranks.computes_on_cpu(),
+            mixed_precision=mixed_precision(config.train.precision),
+            kwargs_handlers=[option],
         )
         network = config.model.build(seed=0)
         learners[name] = Learner(

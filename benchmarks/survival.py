@@ -69,11 +69,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four kills (each victim once), fp32")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--kills", type=int, default=20, help="kills for each precision")
-    parser.add_argument("--precision", nargs="+", default=["no", "bf16"], choices=["no", "bf16"])
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--seed", type=int, default=0, help="of the victims and moments")
     parser.add_argument("--set", nargs="+", default=[], help="settings of the runs beside their own")
     options = parser.parse_args()
-    kills, precisions = (4, ["no"]) if options.quick else (options.kills, options.precision)
+    kills, precisions = (4, ["fp32"]) if options.quick else (options.kills, options.precision)
     results: dict[str, Any] = {"machine": machine(), "ranks": RANKS, "steps": STEPS, "runs": {}}
     with tempfile.TemporaryDirectory(prefix="srdist-survival-") as name:
         shards = pack_small_set(Path(name))

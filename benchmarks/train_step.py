@@ -31,7 +31,8 @@ from srdist import config as configs
 from srdist.config import Config
 from srdist.images.pixels import to_float
 from srdist.images.resize import upscale_float
-from srdist.machine.device import configure_threads, environment, memory_mb
+from srdist.machine import arithmetic
+from srdist.machine.device import configure_threads, environment, memory_mb, mixed_precision
 from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
 from srdist.training.learner import Learner
@@ -81,17 +82,17 @@ def run(config: Config, *, batch: int, rounds: int, threads: int | None) -> dict
                 times[name].append(spent)
                 parts[name].append(split())
     losses["seed"] = seed_loss()
-    rates = {"no": matmul_rate(device, "fp32"), "bf16": matmul_rate(device, "bf16")}
+    rates = {"fp32": matmul_rate(device, "fp32"), "bf16": matmul_rate(device, "bf16")}
     copy = copy_rate(device)
     layers = convolutions(_srcnn(config).build(seed=0), (batch, 3, *lr.shape[-2:]))
     lines = {}
     for name, values in times.items():
-        precision = settings[name].train.precision if name in settings else "no"
+        precision = settings[name].train.precision if name in settings else "fp32"
         floor = floor_s(
             layers,
-            flops=rates["no" if precision == "no" else "bf16"],
+            flops=rates["fp32" if precision == "fp32" else "bf16"],
             copy=copy,
-            bytes_a_value=4 if precision == "no" else 2,
+            bytes_a_value=4 if precision == "fp32" else 2,
         )
         step_s = median(values)
         lines[name] = {
@@ -149,9 +150,9 @@ def _settings(config: Config, device: torch.device) -> dict[str, Config]:
         return config.model_copy(update={"train": config.train.model_copy(update=fields)})
 
     lines = {
-        "fp32 NCHW": changed(precision="no", channels_last=False),
-        "fp32 NHWC": changed(precision="no", channels_last=True),
-        "fp32 NHWC compiled": changed(precision="no", channels_last=True, compile=True),
+        "fp32 NCHW": changed(precision="fp32", channels_last=False),
+        "fp32 NHWC": changed(precision="fp32", channels_last=True),
+        "fp32 NHWC compiled": changed(precision="fp32", channels_last=True, compile=True),
         "bf16 NCHW": changed(precision="bf16", channels_last=False),
         "bf16 NHWC": changed(precision="bf16", channels_last=True),
         "bf16 NHWC compiled": changed(precision="bf16", channels_last=True, compile=True),
@@ -178,7 +179,8 @@ def _learner_step(
     """A step of ours, its split into forward, backward and optimizer, and the loss of its last step."""
     # One process holds lines of several precisions, which Accelerate keeps in a state of the process.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=config.train.precision)
+    arithmetic.set_for_training(tf32=config.train.precision == "tf32", deterministic=False)
+    accelerator = Accelerator(mixed_precision=mixed_precision(config.train.precision))
     learner = Learner(
         config.model.build(seed=0),
         config.train,

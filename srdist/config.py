@@ -20,12 +20,12 @@ from srdist.settings.section import Section, problems
 from srdist.settings.yaml12 import parse_yaml, read_yaml
 from srdist.stream.config import DataConfig
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 def _precision_name(value: Any) -> Any:
-    # YAML 1.1 readers make `no` false, and people write fp32 where Accelerate says "no": both mean it.
-    return "no" if value is False or value == "fp32" else value
+    # As Accelerate and older configs say it; YAML 1.1 readers make `no` false.
+    return "fp32" if value is False or value == "no" else value
 
 
 class TrainConfig(Section):
@@ -37,8 +37,10 @@ class TrainConfig(Section):
     """Images per optimizer step, over all ranks and accumulation; the same run on any number of ranks."""
     rank_batch: Annotated[int, Field(ge=1)] | None = None
     """Images per rank and forward pass; null = global_batch / ranks. Accumulation is derived from it."""
-    precision: Annotated[Precision, BeforeValidator(_precision_name)] = "no"
-    """no (fp32), bf16, or fp16 (GPU only)."""
+    precision: Annotated[Precision, BeforeValidator(_precision_name)] = "fp32"
+    """fp32 (true float32), tf32 (TensorFloat-32 for convolutions; NVIDIA GPUs), bf16, or fp16 (GPUs)."""
+    deterministic: bool = False
+    """On GPUs: only algorithms that give the same bits each time, instead of the fastest; on CPUs they always do."""
     loss: Literal["mse", "l1", "charbonnier"] | None = "mse"
     """mse: mean squared error (the SRCNN paper's); l1: mean absolute; charbonnier: sqrt(error^2 + 1e-6); null = as `losses` says."""
     losses: Annotated[tuple[LossConfig, ...], Field(strict=False, min_length=1)] | None = None

@@ -105,8 +105,8 @@ def test_numbers_are_numbers_however_they_are_written(tmp_path: Path, text: str,
 
 
 @pytest.mark.parametrize("text", ["no", "'no'", "false", "fp32"])
-def test_precision_no_is_no_in_every_spelling(tmp_path: Path, text: str) -> None:
-    assert load(written(tmp_path, f"train: {{precision: {text}}}")).train.precision == "no"
+def test_float32_is_fp32_in_every_spelling(tmp_path: Path, text: str) -> None:
+    assert load(written(tmp_path, f"train: {{precision: {text}}}")).train.precision == "fp32"
 
 
 @pytest.mark.parametrize("text", ["off", "yes", "on"])
@@ -133,7 +133,7 @@ def test_a_misspelt_field_is_named_with_the_nearest(tmp_path: Path) -> None:
 def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, "train: {steps: 0, precision: fp8}\nmodel: {scale: many}")
     assert "train.steps: found 0, expected: greater than or equal to 1" in message
-    assert "train.precision: found 'fp8', expected: 'no', 'bf16' or 'fp16'" in message
+    assert "train.precision: found 'fp8', expected: 'fp32', 'tf32', 'bf16' or 'fp16'" in message
     assert "model.scale: found 'many', expected: a valid integer" in message
 
 

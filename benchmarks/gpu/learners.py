@@ -28,7 +28,7 @@ def seeds(**train: Any) -> Config:
 
 def precisions(device: torch.device) -> dict[Numbers, str]:
     """What the device computes in, and how train.precision says it."""
-    said: dict[Numbers, str] = {"fp32": "no", "tf32": "tf32", "bf16": "bf16", "fp16": "fp16"}
+    said: dict[Numbers, str] = {"fp32": "fp32", "tf32": "tf32", "bf16": "bf16", "fp16": "fp16"}
     known = get_args(configs.Precision)
     on_cpu = ("fp32", "bf16")
     return {
@@ -53,7 +53,9 @@ class Stepping:
 
     def __init__(self, config: Config, lr: Tensor, hr: Tensor) -> None:
         self.accelerator = open_accelerator(
-            precision=config.train.precision, peer_timeout_s=config.train.peer_timeout_s
+            precision=config.train.precision,
+            deterministic=config.train.deterministic,
+            peer_timeout_s=config.train.peer_timeout_s,
         )
         self.learner = Learner(
             config.model.build(seed=0),

@@ -10,6 +10,7 @@ waiting   waits that hear a request to stop, and say who waits for what
 launcher  how this process was started: the one reader of RANK, SLURM_*, JOB_*
 cores     how many cores it may use: affinity and the control group's quota
 ranks     which rank, and what all ranks hold together
+arithmetic float32 as such or in TensorFloat-32, deterministic algorithms
 device    Accelerate's process group, threads, memory
 clock     a span of time in figures
 progressbar how far a long command is

@@ -14,28 +14,30 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.state import AcceleratorState
 
 from srdist import __version__
-from srdist.machine import ranks
+from srdist.machine import arithmetic, ranks
 from srdist.machine.cores import usable_cores
 from srdist.machine.errors import UserError
 from srdist.machine.launcher import Launch
 from srdist.machine.ranks import computes_on_cpu
 
 
-def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
+def open_accelerator(*, precision: str, deterministic: bool, peer_timeout_s: int) -> Accelerator:
     """Join the ranks that the launcher started: DDP over NCCL on GPUs, over gloo on CPUs.
 
     Args:
-        precision: no (fp32), bf16 or fp16.
+        precision: fp32, tf32, bf16 or fp16.
+        deterministic: whether only algorithms are taken that give the same bits each time.
         peer_timeout_s: seconds that a rank waits for the others before the run ends with an error.
 
     Raises:
-        UserError: fp16 on a CPU, or a launcher whose processes do not find each other.
+        UserError: fp16 or tf32 on a CPU, or a launcher whose processes do not find each other.
     """
     on_cpu = ranks.computes_on_cpu()
-    if precision == "fp16" and on_cpu:
+    if precision in ("fp16", "tf32") and on_cpu:
         raise UserError(
-            "train.precision: fp16 needs a GPU (a CPU would silently compute in fp32); take bf16 or no"
+            f"train.precision: {precision} needs a GPU (a CPU would silently compute in fp32); take bf16 or fp32"
         )
+    arithmetic.set_for_training(tf32=precision == "tf32", deterministic=deterministic)
     ranks.take_own_gpu()
     ranks.prepare_to_join()
     # Said of filters of side 1 or of one input channel, whose strides mean nothing.
@@ -44,7 +46,7 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
     AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=on_cpu,
-        mixed_precision=precision,
+        mixed_precision=mixed_precision(precision),
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=timedelta(seconds=peer_timeout_s)),
             # One copy of the gradients instead of two.
@@ -53,6 +55,11 @@ def open_accelerator(*, precision: str, peer_timeout_s: int) -> Accelerator:
     )
     ranks.check_world(accelerator.num_processes)
     return accelerator
+
+
+def mixed_precision(precision: str) -> str:
+    """What Accelerate calls a precision: "no" where all is of 32 bits."""
+    return "no" if precision in ("fp32", "tf32") else precision
 
 
 def configure_threads(threads: int | None) -> int:
@@ -119,7 +126,8 @@ def _cpu_name() -> str:
 
 
 def pick_device(launch: Launch) -> torch.device:
-    """This process's own GPU, or the CPU."""
+    """This process's own GPU, or the CPU, to use a network on."""
+    arithmetic.set_for_use()
     if not computes_on_cpu() and torch.cuda.is_available():
         return torch.device("cuda", launch.gpu(torch.cuda.device_count()))
     return torch.device("cpu")

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from srdist.machine import arithmetic
 from srdist.machine.errors import LostPeerError, OwnError, UserError, system_error
 from srdist.machine.launcher import Launch
 from srdist.machine.stopping import StopRequested
@@ -40,6 +41,7 @@ def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device
     """
     from accelerate import PartialState
 
+    arithmetic.set_for_use()
     take_own_gpu()
     prepare_to_join()
     timeout = {} if peer_timeout_s is None else {"timeout": timedelta(seconds=peer_timeout_s)}

@@ -25,7 +25,7 @@ class Network(nn.Module, ABC):
     """Tiles begin at multiples of this, in LR pixels: where windows that it looks at lie."""
     smallest: int = 1
     """Least LR side that it is trained on, in pixels; images below it are padded by the network itself."""
-    precisions: tuple[str, ...] = ("no", "bf16", "fp16")
+    precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")
     """Values of train.precision that it can be trained in."""
 
     sums_in_float32: bool = False

@@ -49,7 +49,7 @@ class SpandrelNetwork(Network):
         self.multiple, self.smallest = self._sizes.multiple_of, self._sizes.minimum
         self.grid = math.lcm(*windows)
         says = {"bf16": described.supports_bfloat16, "fp16": described.supports_half}
-        self.precisions = ("no", *(name for name, works in says.items() if works))
+        self.precisions = ("fp32", "tf32", *(name for name, works in says.items() if works))
 
     def forward(self, lr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 H W"]:
         """Upscale LR images in [0, 1]; the output is near [0, 1] and not clamped."""

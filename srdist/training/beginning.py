@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from srdist.config import Config
+from srdist.machine.device import mixed_precision
 from srdist.machine.errors import UserError
 from srdist.networks.foreign import start_from
 from srdist.networks.network import Network
@@ -67,7 +68,7 @@ def freeze_unreached(network: Network, *, images: int, side: int, precision: str
     """
     lr = torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(0))
     if problem := _pass(network, lr, precision):
-        fine_in_fp32 = precision != "no" and _pass(network, lr, "no") is None
+        fine_in_fp32 = not _is_wide(precision) and _pass(network, lr, "fp32") is None
         field = f"train.precision: {precision}" if fine_in_fp32 else "model"
         many = f"{images} LR patch{'es' if images > 1 else ''} of {side}x{side} pixels"
         raise UserError(f"{field}: the network cannot be trained on {many}: {problem}")
@@ -83,7 +84,7 @@ def _pass(network: Network, lr: Float[Tensor, "n 3 h w"], precision: str) -> str
     """Once forward and backward; what went wrong, if something did."""
     n, _, height, width = lr.shape
     expected = (n, 3, height * network.scale, width * network.scale)
-    with without_trace(network), torch.autocast("cpu", torch.bfloat16, enabled=precision != "no"):
+    with without_trace(network), torch.autocast("cpu", torch.bfloat16, enabled=not _is_wide(precision)):
         try:
             sr = network.train()(lr)
             if sr.shape != expected:
@@ -92,3 +93,7 @@ def _pass(network: Network, lr: Float[Tensor, "n 3 h w"], precision: str) -> str
         except Exception as error:  # what a network of others raises over shapes and types that do not fit
             return " ".join(str(error).split())[:300] or type(error).__name__
     return None
+
+
+def _is_wide(precision: str) -> bool:
+    return mixed_precision(precision) == "no"

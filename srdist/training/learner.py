@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
 from srdist.machine import ranks
+from srdist.machine.errors import UserError
 from srdist.networks.network import Network
 from srdist.training.losses import Losses
 from srdist.training.rehearsal import without_trace
@@ -178,12 +179,23 @@ class Learner:
         After its first backward pass DDP lays out its buckets anew, and with them the order in which gloo adds
         the ranks' gradients. Done here, every real step of a run and of its resumption has the same layout. What is
         compiled is compiled here, for these shapes: of two different ones torch would make symbols.
+
+        Raises:
+            UserError: train.deterministic, and a part of the step has no deterministic algorithm on this device.
         """
         lr = torch.zeros((images, height, width, 3), dtype=torch.uint8)
         hr = torch.zeros((images, height * self._scale, width * self._scale, 3), dtype=torch.uint8)
         with without_trace(self.network.module):
-            # Views of NHWC memory, as those of a Pair.
-            self.accumulate(lr.permute(0, 3, 1, 2), hr.permute(0, 3, 1, 2), torch.zeros(images), last=True)
+            try:
+                # Views of NHWC memory, as those of a Pair.
+                self.accumulate(
+                    lr.permute(0, 3, 1, 2), hr.permute(0, 3, 1, 2), torch.zeros(images), last=True
+                )
+            except RuntimeError as error:
+                if "deterministic implementation" not in str(error):
+                    raise
+                reason = str(error).partition(",")[0]
+                raise UserError(f"train.deterministic: found true, but {reason}") from error
         self.abandon()
 
 

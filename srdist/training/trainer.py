@@ -72,7 +72,9 @@ class Trainer:
         self._scores: Scores | None = None
         self._parts = not ranks.joined()
         self.accelerator = open_accelerator(
-            precision=config.train.precision, peer_timeout_s=config.train.peer_timeout_s
+            precision=config.train.precision,
+            deterministic=config.train.deterministic,
+            peer_timeout_s=config.train.peer_timeout_s,
         )
         self.world = self.accelerator.num_processes
         configure_threads(config.train.threads)

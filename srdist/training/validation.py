@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from srdist.config import Config
-from srdist.machine import ranks, stopping
+from srdist.machine import arithmetic, ranks, stopping
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
@@ -56,9 +56,10 @@ class Validator:
         if self._bicubic is None:
             methods["bicubic"] = bicubic
         cut_short = _CutShort()
-        scores = score_pairs(
-            methods, self._pairs(cut_short), scale=self.config.model.scale, device=self.device
-        )
+        with arithmetic.for_use():
+            scores = score_pairs(
+                methods, self._pairs(cut_short), scale=self.config.model.scale, device=self.device
+            )
         stopped, failed = ranks.any_rank(cut_short.by_request, cut_short.by is not None)
         if failed:
             ranks.raise_everywhere(cut_short.by)
@@ -81,7 +82,8 @@ class Validator:
         bicubic = baseline("bicubic", scale=self.config.model.scale)
         rows: list[Row] = []
         for lr, hr in self._samples:
-            (sr,), (plain,) = self._upscale(lr.unsqueeze(0)), bicubic(lr.unsqueeze(0))
+            with arithmetic.for_use():
+                (sr,), (plain,) = self._upscale(lr.unsqueeze(0)), bicubic(lr.unsqueeze(0))
             rows.append((lr, plain, sr, hr))
         return draw_grid(rows, title=title)
 

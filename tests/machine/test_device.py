@@ -67,10 +67,11 @@ def test_threads_are_those_asked_for_or_this_ranks_share_of_the_cores(
     assert configure_threads(None) == torch.get_num_threads() == 1
 
 
-def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_what_needs_a_gpu_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    with pytest.raises(UserError, match=r"train\.precision: fp16 needs a GPU"):
-        open_accelerator(precision="fp16", peer_timeout_s=10)
+    with pytest.raises(UserError, match=rf"train\.precision: {precision} needs a GPU"):
+        open_accelerator(precision=precision, deterministic=False, peer_timeout_s=10)
 
 
 @pytest.mark.usefixtures("threads")

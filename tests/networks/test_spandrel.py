@@ -76,7 +76,7 @@ def test_any_size_is_upscaled_and_tiles_fade_into_an_image_like_the_whole(name: 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_resumed_training_ends_in_the_same_bits(name: str, accelerator: Accelerator) -> None:
-    check_training(name, accelerator, precision="no")
+    check_training(name, accelerator, precision="fp32")
 
 
 @every
@@ -104,7 +104,7 @@ def test_what_is_saved_reads_back_here_and_in_spandrel_as_the_same_network(name:
 
 @pytest.mark.slow
 def test_all_of_them_train_on_two_ranks_and_resume_bit_for_bit(tmp_path: Path) -> None:
-    assert on_two_ranks(list(TINY), "no", tmp_path) == dict.fromkeys(
+    assert on_two_ranks(list(TINY), "fp32", tmp_path) == dict.fromkeys(
         TINY, PASSED
     )  # bf16: benchmarks.architectures
 

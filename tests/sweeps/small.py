@@ -25,7 +25,7 @@ def sweep_file(
     given = (*THIN, *BRIEF, *_OWN, f"data.shards={shards}", *settings)
     pairs = (setting.split("=", 1) for setting in given)
     fixed = {name: yaml.safe_load(value) for name, value in pairs if name not in (fields or GRID)}
-    fixed["train.precision"] = "no"
+    fixed["train.precision"] = "fp32"
     text = {"config": "configs/demo_x2.yaml", "set": fixed, "fields": fields or GRID, **more}
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(text, sort_keys=False))

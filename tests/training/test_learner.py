@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from srdist.config import TrainConfig
+from srdist.machine import arithmetic
+from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
 from srdist.training.learner import Learner
-from tests.networks.tiny import TinyConfig
+from tests.networks.tiny import Tiny, TinyConfig
 
 THIN = SRCNNConfig(kernels=(3, 3), widths=(8,))
 EVERY_LOSS: list[dict[str, Any]] = [
@@ -208,3 +211,21 @@ def test_nothing_is_compiled_after_the_first_pass_on_nothing(
             trained.accumulate(*batch(step), last=i == accumulation - 1)
         trained.update(step, 1e-3)
     assert counters["stats"]["unique_graphs"] == compiled
+
+
+class _Unpooled(Tiny):
+    def forward(self, lr: Tensor) -> Tensor:
+        halves, places = F.max_pool2d(lr, 2, return_indices=True)
+        return super().forward(lr + F.max_unpool2d(halves, places, [2]))
+
+
+def test_a_network_that_has_no_deterministic_algorithm_is_refused_where_the_same_bits_are_wanted() -> None:
+    config, network = TrainConfig(global_batch=4), _Unpooled(TinyConfig(scale=2), seed=0)
+    arithmetic.set_for_training(tf32=False, deterministic=True)
+    try:
+        with pytest.raises(
+            UserError, match=r"^train\.deterministic: found true, but max_unpool.* does not have"
+        ):
+            Learner(network, config, Accelerator(cpu=True), images_per_step=4, lr_shape=(4, 8, 8))
+    finally:
+        arithmetic.set_for_training(tf32=False, deterministic=False)

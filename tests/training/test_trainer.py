@@ -29,7 +29,7 @@ from tests.conftest import ROOT, Run
 from tests.training.runs import BIN, Here, Launch, assert_equal_states, kill_tree
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_steps_resumed_to_four_equal_four_steps(
     small_set: Path, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
