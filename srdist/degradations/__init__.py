@@ -12,6 +12,7 @@ chain        stages one after the other
 stage        what a stage is
 draws        what is random in one stage for one image
 pipelines    the order of the stages, where that is drawn too
+mixture      one of several for each image
 blur         convolution by a kernel that is drawn
 taps         a blur's kernel, in whole numbers
 noise        Gaussian and Poisson's

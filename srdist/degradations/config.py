@@ -154,6 +154,47 @@ def _chain(sections: Sequence[KernelConfig | StageSection], *, scale: int) -> De
     return Chain(scale, -(-margin // scale) * scale, Fixed(named(stages)))
 
 
+_Member = Annotated[
+    KernelConfig
+    | JPEGDegradation
+    | BlurDegradation
+    | NoiseDegradation
+    | ResizeDegradation
+    | ChainConfig
+    | SecondOrderConfig
+    | BSRGANConfig,
+    Field(discriminator="kind"),
+]
+
+
+class MixtureConfig(DegradationSection):
+    """One of several degradations for each image."""
+
+    kind: Literal["mixture"] = "mixture"
+    """One of several degradations for each image."""
+    members: Annotated[tuple[_Member, ...], Field(strict=False, min_length=2, max_length=50)]
+    """The degradations, none of them a mixture: [{kind: second_order, preset: web}, {kind: second_order, preset: photo}]."""
+    weights: Annotated[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], Field(strict=False)] | None = None
+    """How often each is drawn, beside the others; null = all equally."""
+
+    def build(self, *, scale: int) -> Degradation:
+        """The degradation that makes images smaller by `scale`."""
+        from srdist.degradations.mixture import Mixture
+
+        members = tuple(member.build(scale=scale) for member in self.members)
+        return Mixture(scale, members, self.weights or (1.0,) * len(members))
+
+    @model_validator(mode="after")
+    def _each_has_a_weight(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(
+                f"weights has {len(self.weights)} entries, expected {len(self.members)}: one a member"
+            )
+        if self.weights is not None and not sum(self.weights):
+            raise ValueError("weights are all 0: no member could be drawn")
+        return self
+
+
 DegradationConfig = Annotated[
     KernelConfig
     | PairsConfig
@@ -163,7 +204,8 @@ DegradationConfig = Annotated[
     | ResizeDegradation
     | ChainConfig
     | SecondOrderConfig
-    | BSRGANConfig,
+    | BSRGANConfig
+    | MixtureConfig,
     Field(discriminator="kind"),
 ]
 DEGRADATION: TypeAdapter[DegradationConfig] = TypeAdapter(DegradationConfig)

@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from srdist.cli.main import main
-from srdist.config import load
+from srdist.config import load, parse
 from srdist.degradations.config import DEGRADATION, DegradationConfig
 from srdist.degradations.fixed import Strength, fixed
 from srdist.degradations.pipelineconfig import BSRGANConfig, SecondOrderConfig
+from srdist.machine.errors import UserError
 from tests.degradations.test_stages import digest
 from tests.stream.test_pinned import formula
 
@@ -110,3 +111,43 @@ def test_evaluate_degrade_scores_under_it(tmp_path: Path, photos: dict[str, np.n
     assert "--kernel box and --degrade mild both make LR: leave one out" in refused.stderr
     refused = evaluate("--degrade", "mild", "--lr", str(tmp_path))
     assert "--degrade makes LR from HR, but --lr" in refused.stderr
+
+
+def test_each_image_of_a_mixture_is_what_one_member_makes_of_it_as_often_as_its_weight() -> None:
+    members = [{"kind": "second_order", "preset": "web"}, {"kind": "jpeg"}, {"kind": "kernel"}]
+    section = DEGRADATION.validate_python({"kind": "mixture", "members": members, "weights": [1, 2, 0]})
+    assert DEGRADATION.validate_json(section.details) == section
+    mixed = section.build(scale=2)
+    alone = [DEGRADATION.validate_python(member).build(scale=2) for member in members]
+    assert mixed.margin == max(made.margin for made in alone)
+    hr = np.stack([formula(number, 16, 24) for number in range(90)])
+    keys = np.arange(90, dtype=np.uint64)
+    lr = mixed(hr, keys)
+    theirs = np.stack([made(hr, keys) for made in alone])
+    fits = (theirs == lr).all((2, 3, 4))
+    assert fits.any(0).all()
+    assert 18 < fits[0].sum() < 42
+    assert mixed.explained(hr[3], 3)[1] == alone[int(fits[:, 3].argmax())].explained(hr[3], 3)[1]
+    equally = DEGRADATION.validate_python({"kind": "mixture", "members": members}).build(scale=2)
+    assert (equally(hr, keys) == theirs[2]).all((1, 2, 3)).sum() > 15
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"weights": [1]}, "weights has 1 entries, expected 2: one a member"),
+        ({"weights": [0, 0]}, "weights are all 0"),
+        ({"weights": [1, -1]}, "data.degradation.weights.1: found -1"),
+        ({"members": [{"kind": "jpeg"}]}, "expected: Tuple should have at least 2 items"),
+        (
+            {"members": [{"kind": "mixture"}, {"kind": "jpeg"}]},
+            "data.degradation.members.0.kind: found 'mixture'",
+        ),
+    ],
+)
+def test_a_wrong_mixture_is_one_line(fields: dict[str, object], words: str) -> None:
+    section = {"kind": "mixture", "members": [{"kind": "jpeg"}, {"kind": "kernel"}]} | fields
+    with pytest.raises(UserError) as refused:
+        parse({"data": {"degradation": section}}, source="run.yaml")
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
