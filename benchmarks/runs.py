@@ -39,6 +39,14 @@ BRIEF = (
 )
 
 
+CONTEST = (
+    "train.loss=null",
+    "train.losses=[{kind: l1}, {kind: adversarial, weight: 0.1, critic: {family: unet, width: 4}, "
+    "r1_weight: 1.0, critic_steps: 2}, {kind: feature_matching, weight: 0.1}]",
+)
+"""Settings that set a small critic against the network, with all that has state."""
+
+
 def pack_small_set(
     folder: Path,
     *,

@@ -1,11 +1,13 @@
 """What `kill -9` costs a run: N kills at random moments, and the same bits at the end as if there had been none.
 
 Usage: python -m benchmarks.survival [--quick] [--json FILE] [--kills 20] [--precision no bf16] [--seed 0]
-                                      [--set SECTION.FIELD=VALUE ...]
+                                      [--gan] [--set SECTION.FIELD=VALUE ...]
 
 A run of two ranks is killed N times: one of its ranks, everything at once, a data worker, or the launcher; at a
 random moment of its steps, and sometimes of its start-up; each time the same command is given again. At the end
 weights, optimizer, best weights, loss trace and validation scores must equal those of a run that nobody killed.
+With --gan the network learns against a small critic: two optimizers, spectral norm, R1, two steps of the critic for
+each of the network.
 Exit code 1 where they do not, or where a process outlives what was killed by more than a minute.
 """
 
@@ -31,7 +33,7 @@ import psutil
 import torch
 
 from benchmarks.processes import ROOT, kill_tree
-from benchmarks.runs import Launch, differences, pack_small_set, processes_of, ranks_of
+from benchmarks.runs import CONTEST, Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist import __version__
 from srdist.runs import checkpoint
 
@@ -71,15 +73,23 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="kills for each precision")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--seed", type=int, default=0, help="of the victims and moments")
+    parser.add_argument("--gan", action="store_true", help="against a small critic")
     parser.add_argument("--set", nargs="+", default=[], help="settings of the runs beside their own")
     options = parser.parse_args()
     kills, precisions = (4, ["fp32"]) if options.quick else (options.kills, options.precision)
-    results: dict[str, Any] = {"machine": machine(), "ranks": RANKS, "steps": STEPS, "runs": {}}
+    more = (*(CONTEST if options.gan else ()), *options.set)
+    results: dict[str, Any] = {
+        "gan": options.gan,
+        "machine": machine(),
+        "ranks": RANKS,
+        "steps": STEPS,
+        "runs": {},
+    }
     with tempfile.TemporaryDirectory(prefix="srdist-survival-") as name:
         shards = pack_small_set(Path(name))
         for precision in precisions:
             results["runs"][precision] = survive(
-                shards, Path(name), precision=precision, kills=kills, seed=options.seed, more=options.set
+                shards, Path(name), precision=precision, kills=kills, seed=options.seed, more=more
             )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

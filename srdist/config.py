@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from srdist.losses.config import LDLConfig, LossConfig, LossTerm
+from srdist.losses.config import LDLConfig, LossConfig
+from srdist.losses.section import LossTerm
 from srdist.machine.errors import UserError
 from srdist.networks.config import NetworkConfig, SRCNNConfig
 from srdist.settings.section import Section, problems
@@ -104,6 +105,12 @@ class TrainConfig(Section):
         kinds = [loss.kind for loss in self.losses or ()]
         if twice := [kind for i, kind in enumerate(kinds) if kind in kinds[:i]]:
             raise ValueError(f"losses has {twice[0]} twice: add up their weights")
+        if "feature_matching" in kinds and "adversarial" not in kinds:
+            raise ValueError("losses has feature_matching, which looks into a critic: add kind adversarial")
+        if kinds == ["adversarial"] or set(kinds) == {"adversarial", "feature_matching"}:
+            raise ValueError(
+                "losses has nothing but a critic, which knows no HR of an LR: add one, as {kind: l1}"
+            )
         if self.ema_decay is None and any(isinstance(loss, LDLConfig) for loss in self.losses or ()):
             raise ValueError(
                 "losses has ldl, which compares with the running average: set ema_decay, as 0.999"

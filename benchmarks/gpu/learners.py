@@ -78,7 +78,8 @@ class Stepping:
     def gradients(self) -> dict[str, Tensor]:
         """Of a step, on the CPU in float64, without the scaler's factor."""
         self.forward_and_backward()
-        self.accelerator.unscale_gradients(self.learner.network.optimizer)
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(self.learner.network.adam)
         return {
             name: parameter.grad.detach().cpu().double()
             for name, parameter in self.learner.network.module.named_parameters()

@@ -5,39 +5,19 @@ Apart from the losses because a config is read, and a wrong one refused, without
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from srdist.losses.contest import AdversarialConfig, FeatureMatchingConfig
+from srdist.losses.section import LossSection, LossTerm
 from srdist.machine.errors import UserError
-from srdist.settings.section import Section
 
 if TYPE_CHECKING:
     from srdist.losses.loss import AverageLoss, Loss
-
-
-class LossTerm(Section):
-    """What the section of every loss has."""
-
-    kind: str
-    """Which loss: what the other fields mean depends on it. Its values are logged as loss_KIND where there are several."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """Factor in the sum that is minimized."""
-
-    @property
-    def smallest_patch(self) -> int:
-        """Least side of the HR images that it can be computed on, in pixels."""
-        return 1
-
-
-class LossSection(LossTerm):
-    """A loss that SR and HR decide."""
-
-    @abstractmethod
-    def build(self) -> Loss:
-        """The loss, without its weight."""
+    from srdist.losses.perceptual import Perceptual
 
 
 class MSEConfig(LossSection):
@@ -152,8 +132,83 @@ class LDLConfig(LossTerm):
         return ldl
 
 
+Layer = Literal[
+    "conv1_1",
+    "conv1_2",
+    "conv2_1",
+    "conv2_2",
+    "conv3_1",
+    "conv3_2",
+    "conv3_3",
+    "conv3_4",
+    "conv4_1",
+    "conv4_2",
+    "conv4_3",
+    "conv4_4",
+    "conv5_1",
+    "conv5_2",
+    "conv5_3",
+    "conv5_4",
+]
+
+
+_REAL_ESRGAN: dict[Layer, float] = {
+    "conv1_2": 0.1,
+    "conv2_2": 0.1,
+    "conv3_4": 1.0,
+    "conv4_4": 1.0,
+    "conv5_4": 1.0,
+}
+
+
+class PerceptualConfig(LossSection):
+    """How far SR is from HR in the layers of VGG19."""
+
+    kind: Literal["perceptual"] = "perceptual"
+    """Mean absolute distance of SR and HR in layers of VGG19, before ReLU (ESRGAN's)."""
+    weights: Annotated[str, Field(min_length=1)]
+    """Weights file: torchvision's state dict of vgg19, as .pth or .safetensors. It is never downloaded."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    """Of the file, in hexadecimal, or its first 8 digits or more; null = any, and the run prints what it has read."""
+    layers: Annotated[dict[Layer, Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: dict(_REAL_ESRGAN)
+    )
+    """Weight of each layer; the default is Real-ESRGAN's, {conv5_4: 1.0} ESRGAN's."""
+
+    @property
+    def smallest_patch(self) -> int:
+        """Least side of the HR images that it can be computed on, in pixels."""
+        return int(2 ** (max(int(name[4]) for name in self.layers) - 1))
+
+    def build(self) -> Perceptual:
+        """The loss, without its weight.
+
+        Raises:
+            UserError: there is no such file, or another one.
+        """
+        from srdist.losses.perceptual import Perceptual, read_checked
+
+        path = Path(self.weights)
+        tensors, sha256 = read_checked(path, self.sha256)
+        layers = {str(name): weight for name, weight in self.layers.items()}
+        loss = Perceptual(tensors, layers, source=self.weights)
+        loss.note = (
+            None if self.sha256 else f"perceptual: {path} has the sha256 {sha256}: say so in the config"
+        )
+        return loss
+
+
 LossConfig = Annotated[
-    MSEConfig | L1Config | CharbonnierConfig | FrequencyConfig | GradientConfig | SSIMConfig | LDLConfig,
+    MSEConfig
+    | L1Config
+    | CharbonnierConfig
+    | FrequencyConfig
+    | GradientConfig
+    | SSIMConfig
+    | LDLConfig
+    | PerceptualConfig
+    | AdversarialConfig
+    | FeatureMatchingConfig,
     Field(discriminator="kind"),
 ]
 

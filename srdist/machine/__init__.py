@@ -4,6 +4,7 @@ errors    a user's errors, in one line, and their exit codes
 redaction URLs without their credentials
 plainjson JSON that anybody may have written, as plain values
 files     files appear whole or not at all
+statedict plain tensors out of a file that anybody may have written
 locks     a file that one process holds, until it ends
 stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 waiting   waits that hear a request to stop, and say who waits for what

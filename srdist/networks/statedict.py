@@ -10,18 +10,15 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from srdist.machine import statedict
 from srdist.machine.errors import UserError
 from srdist.networks.config import CompactConfig, NetworkSection, SRCNNConfig
 from srdist.settings.section import problems
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-_WRAPPED = ("params_ema", "params", "state_dict")
-"""Names under which trainers put the state dict into their file; the first that is there counts."""
 
 
 class ForeignWeightsError(UserError):
@@ -31,21 +28,9 @@ class ForeignWeightsError(UserError):
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """A state dict of plain tensors, none of which claims more values than the file holds; no code of the file runs."""
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle makes its reader raise nearly anything
-        raise ForeignWeightsError(
-            f"{path}: cannot be read as a plain state dict: {' '.join(str(error).split())[:200]}"
-        ) from error
-    for name in _WRAPPED:
-        if isinstance(tensors, dict) and isinstance(tensors.get(name), dict):
-            tensors = tensors[name]
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ForeignWeightsError(f"{path}: expected a state dict of tensors, found {type(tensors).__name__}")
-    for name, tensor in tensors.items():
-        # A stride of 0 makes a tensor of any size of a single number.
-        if tensor.layout is not torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise UserError(f"{path}: tensor {name} is no plain array of its shape {tuple(tensor.shape)}")
-    return {str(name): tensor.float() for name, tensor in tensors.items()}
+        return statedict.read_pickle(path)
+    except statedict.NoStateDictError as error:
+        raise ForeignWeightsError(str(error)) from error
 
 
 def recognize(shapes: Shapes, *, source: Path) -> tuple[NetworkSection, str]:

@@ -130,10 +130,19 @@ def _charts(record: RunRecord) -> list[Chart]:
         alone("Learning rate", "learning_rate"),
         alone("Gradient norm", "grad_norm", log=True),
         *(alone(name.replace("_", " ").capitalize(), name, log=True) for name in record.more_norms),
+        *(alone(_CONTEST.get(name, name), name) for name in record.contest),
         alone("Images a second, all ranks", "images_per_s"),
         alone("Share of time waiting for data", "data_wait_share"),
         alone("Memory of the first rank, MB", "memory_mb"),
     ]
+
+
+_CONTEST = {
+    "critic_right_hr": "Share of HR that the critic takes for real",
+    "critic_right_sr": "Share of SR that the critic does not take for real",
+    "critic_r1": "Squared slope of the judgement of HR (R1)",
+    **{f"drift_{name}": f"SR brighter than HR in {name}, levels" for name in ("red", "green", "blue")},
+}
 
 
 def _of_loss(name: str, record: RunRecord) -> str:

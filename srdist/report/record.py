@@ -62,6 +62,11 @@ class RunRecord:
         """Names of the gradient norms of what is trained beside the network."""
         return self._names("grad_norm_", besides=set())
 
+    @property
+    def contest(self) -> list[str]:
+        """Names of what tells how it stands between the network and its critic, where there is one."""
+        return [*self._names("critic_", besides=set()), *self._names("drift_", besides=set())]
+
     def _names(self, begin: str, *, besides: set[str]) -> list[str]:
         named = {name: None for row in self.train for name in row if name.startswith(begin)}
         return [name for name in named if name not in besides]

@@ -4,7 +4,8 @@ metrics.jsonl holds one JSON object a line, each with `step` (optimizer steps do
 - start, resume: world, batch, device, versions, what changed in the config;
 - train: loss (mean over the steps since the last such row), loss_last, learning_rate, grad_norm, images_per_s,
   data_wait_share, memory_mb, refused_steps and bad_samples so far; of several losses loss_NAME, each for itself,
-  and of what is trained beside the network grad_norm_NAME;
+  and of a critic grad_norm_critic, loss_critic, critic_right_hr and critic_right_sr (shares of the places of HR and SR
+  that it judges rightly), critic_r1, and drift_red, drift_green, drift_blue (SR brighter than HR, in levels of 255);
 - refused: a step whose loss or gradient was not finite, and the keys of its samples;
 - val: psnr_y_db, ssim_y, rmse of the network and bicubic_psnr_y_db, bicubic_ssim_y, bicubic_rmse beside it, images;
 - stop, done: why, and the seconds trained.

@@ -6,6 +6,7 @@ rehearsal   a pass through a network that leaves no trace in it
 draws       what a network draws by chance, made of seed, step and rank
 learner     one guarded optimizer step
 losses      the losses of a run by name, and their sum
+contest     the network against its critic
 trained     a module, its optimizer and its average
 average     the running average of the weights
 schedule    the learning rate of each step

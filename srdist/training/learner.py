@@ -6,7 +6,8 @@ A step whose loss or gradient is not finite changes nothing, on all ranks alike,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from srdist.images.pixels import to_float
 from srdist.machine import ranks
 from srdist.machine.errors import UserError
 from srdist.networks.network import Network
+from srdist.training.contest import Contest, colour_drift, critic_of
 from srdist.training.losses import Losses
 from srdist.training.rehearsal import without_trace
 from srdist.training.stepvalues import StepTensors
@@ -25,13 +27,12 @@ from srdist.training.trained import Trained
 
 
 class Learner:
-    """The network, and whatever else is trained beside it, by name.
+    """The network, and the critic that is trained beside it where a loss asks for one, by name.
 
     Args:
         network: the network; it is moved to the device and trained in place.
         images_per_step: images of this rank in one optimizer step, that the loss is a mean over.
         lr_shape: (images, height, width) of every LR batch that `accumulate` will be given.
-        beside: other modules that are trained, by name; "network" is the network's.
     """
 
     def __init__(
@@ -42,20 +43,26 @@ class Learner:
         *,
         images_per_step: int,
         lr_shape: tuple[int, int, int],
-        beside: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.config, self.accelerator, self.images_per_step = config, accelerator, images_per_step
         self.device = accelerator.device
         self.layout = layout(config)
         self._for_use, self._scale = network.for_use, network.scale
-        self.trained = {
-            name: Trained.of(self._placed(module), config, accelerator)
-            for name, module in {"network": network, **(beside or {})}.items()
-        }
-        self.network = self.trained["network"]
-        self.losses = Losses(config.all_losses)
+        self.network = Trained.of(self._placed(network), config, accelerator)
+        self.trained = {"network": self.network}
+        # A file may be missing on one machine alone.
+        self.losses = ranks.together(lambda: Losses(config.all_losses, self.device))
+        self.contest: Contest | None = None
+        if (critic := critic_of(config.all_losses, seed=config.seed)) is not None:
+            self.trained["critic"] = Trained.of_critic(self._placed(critic), config, accelerator)
+            self.contest = Contest.of(config.all_losses, self.trained["critic"], accelerator)
         self._sums: dict[str, Tensor] = {}
         self._warm_up(*lr_shape)
+
+    def begin(self, step: int) -> None:
+        """Begin optimizer step `step` (0 is the first): who learns in it may depend on that."""
+        if self.contest is not None:
+            self.contest.begin(step)
 
     def accumulate(
         self,
@@ -66,56 +73,82 @@ class Learner:
         last: bool,
     ) -> None:
         """Add the gradients of some images of the step; with `last` they are summed over the ranks."""
+        if not self._sums:  # the step begins
+            for trained in self.trained.values():
+                trained.remember()
         lr, hr, weight = (
             self._to_device(lr_u8),
             self._to_device(hr_u8),
             weight.to(self.device, non_blocking=True),
         )
-        with nullcontext() if last else self.accelerator.no_sync(self.network.forward):
+        with torch.set_grad_enabled(self._network_learns), self._summed(self.network, last=last):
             sr = self.network.forward(lr)
             average_sr = self.network.of_average(lr, self.accelerator) if self.losses.need_average else None
-            # The divisor counts damaged images (weight 0) too: it is the same on all ranks without asking them.
-            parts = {
-                kind: (of_each * weight).sum() / self.images_per_step
-                for kind, of_each in self.losses.of_each(sr, hr, average_sr).items()
-            }
+            of_each = self.losses.of_each(sr, hr, average_sr)
+            if self.contest is not None:
+                of_each |= self.contest.of_network(sr, hr, weight)
+            parts = {kind: self._mean(values, weight) for kind, values in of_each.items()}
             loss = self.losses.total(parts)
-            self._add("loss", loss.detach())
+            self._add("loss", loss)
             if len(parts) > 1:
                 for kind, part in parts.items():
-                    self._add(f"loss_{kind}", part.detach())
-            # L1's gradient is finite where the loss is not: make it NaN too, and DDP carries that to all ranks.
-            self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
+                    self._add(f"loss_{kind}", part)
+            if self._network_learns:
+                self._backward(loss)
+        if self.contest is not None:
+            self._contend(self.contest, sr.detach(), hr, weight, last=last)
+
+    def _contend(
+        self,
+        contest: Contest,
+        sr: Float[Tensor, "n 3 h w"],
+        hr: Float[Tensor, "n 3 h w"],
+        weight: Float[Tensor, " n"],
+        *,
+        last: bool,
+    ) -> None:
+        """Add the critic's gradients, and what tells how it stands between the two."""
+        with self._summed(contest.critic, last=last):
+            found = contest.of_critic(sr, hr, weight)
+            values = {name: self._mean(each, weight) for name, each in found.items()}
+            if contest.critic_learns:
+                self._backward(values["loss_critic"])
+        values |= {name: self._mean(each, weight) for name, each in colour_drift(sr, hr).items()}
+        for name, value in values.items():
+            self._add(name, value)
 
     def update(self, step: int, learning_rate: float) -> StepTensors:
         """Take optimizer step `step`; return this rank's losses, the gradient norms, and whether it was refused.
 
-        The values stay on the device: whether to refuse is decided there, without waiting for it.
+        One gradient that is not finite refuses the step of all that is trained. The values stay on the device: whether to
+        refuse is decided there, without waiting for it.
         """
+        scaler = self.accelerator.scaler
         norms = {}
         for name, trained in self.trained.items():
-            self.accelerator.unscale_gradients(trained.optimizer)
-            norms[_described("grad_norm", name)] = gradient_norm(trained.module.parameters())
+            if scaler is not None:
+                scaler.unscale_(trained.adam)
+            norms[_described("grad_norm", name)] = gradient_norm(trained.module.parameters(), self.device)
         refused = (~torch.stack(list(norms.values())).isfinite()).any().float()
-        for trained, norm in zip(self.trained.values(), norms.values(), strict=True):
+        rates = {"network": learning_rate}
+        if self.contest is not None:
+            rates["critic"] = self.contest.learning_rate(learning_rate / self.config.learning_rate)
+        for (name, trained), norm in zip(self.trained.items(), norms.values(), strict=True):
             if self.config.max_grad_norm is not None:
                 nn.utils.clip_grads_with_norm_(trained.module.parameters(), self.config.max_grad_norm, norm)
-            for group in trained.adam.param_groups:
-                group["lr"] = learning_rate
-            if self.accelerator.scaler is None:
-                # The fused kernels look at found_inf themselves, as they do for torch's GradScaler.
-                trained.adam.found_inf = refused  # type: ignore[attr-defined]
-            trained.optimizer.step()
-            trained.optimizer.zero_grad(set_to_none=True)
-            if trained.ema is not None:
+            trained.step(rates[name], refused=refused)
+            if trained.ema is not None and self._network_learns:
                 trained.ema.update(trained.module, step, refused=refused)
+        if scaler is not None:
+            # Once for all: the scaler would forget what it has unscaled between one optimizer and the next.
+            scaler.update()
         sums, self._sums = self._sums, {}
         return StepTensors(sums, norms, refused)
 
     def abandon(self) -> None:
         """Forget what `accumulate` has gathered since the last update."""
         for trained in self.trained.values():
-            trained.optimizer.zero_grad(set_to_none=True)
+            trained.abandon()
         self._sums = {}
 
     def weights(self) -> dict[str, Tensor]:
@@ -161,7 +194,24 @@ class Learner:
                 current | {"scale": scale, "_growth_tracker": int(growth)}
             )
 
+    @property
+    def _network_learns(self) -> bool:
+        return self.contest is None or self.contest.network_learns
+
+    def _summed(self, trained: Trained, *, last: bool) -> AbstractContextManager[Any]:
+        """Gradients that come here are summed over the ranks, if they are the last of the step."""
+        return nullcontext() if last else self.accelerator.no_sync(trained.forward)
+
+    def _mean(self, values: Float[Tensor, " n"], weight: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        # The divisor counts damaged images (weight 0) too: it is the same on all ranks without asking them.
+        return (values * weight).sum() / self.images_per_step
+
+    def _backward(self, loss: Float[Tensor, ""]) -> None:
+        # L1's gradient is finite where the loss is not: make it NaN too, and DDP carries that to all ranks.
+        self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan))
+
     def _add(self, name: str, value: Float[Tensor, ""]) -> None:
+        value = value.detach()
         self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def _placed(self, module: nn.Module) -> nn.Module:
@@ -205,9 +255,10 @@ def layout(config: TrainConfig) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
-    """L2 norm of all gradients together, on their device; not finite if any gradient is not."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+def gradient_norm(parameters: Iterable[nn.Parameter], device: torch.device) -> Float[Tensor, ""]:
+    """L2 norm of all gradients together, on `device`; not finite if any gradient is not, 0 where there are none."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=device)
 
 
 def _described(value: str, name: str) -> str:

@@ -6,18 +6,32 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from srdist.losses.config import LDLConfig, LossSection, LossTerm
+from srdist.losses.config import LDLConfig
+from srdist.losses.perceptual import Perceptual
+from srdist.losses.section import LossSection, LossTerm
 
 
 class Losses:
-    """What `train.losses` says, in its order."""
+    """What `train.losses` says, in its order.
 
-    def __init__(self, terms: Sequence[LossTerm]) -> None:
+    Raises:
+        UserError: a file that one of them is made of is missing, or is another one.
+    """
+
+    def __init__(self, terms: Sequence[LossTerm], device: torch.device | None = None) -> None:
         self._weights = {term.kind: term.weight for term in terms}
         self._pairs = {term.kind: term.build() for term in terms if isinstance(term, LossSection)}
+        for loss in self._pairs.values():
+            if isinstance(loss, nn.Module):
+                loss.to(device)
         self._averaged = {term.kind: term.build() for term in terms if isinstance(term, LDLConfig)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of them, a line each."""
+        return [loss.note for loss in self._pairs.values() if isinstance(loss, Perceptual) and loss.note]
 
     @property
     def need_average(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from srdist.config import TrainConfig
@@ -24,18 +25,51 @@ class Trained:
     forward: nn.Module
     """The same as it is called: compiled, under DDP."""
     adam: torch.optim.Adam
-    optimizer: Any
-    """The same under Accelerate."""
     ema: WeightAverage | None
+    _remembered: dict[str, Tensor] = field(default_factory=dict)
+    """Its buffers as the step began."""
 
     @classmethod
     def of(cls, module: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Self:
-        """Prepare a module, which is on its device already, to be trained in place."""
+        """Prepare the network, which is on its device already, to be trained in place."""
         adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
         called: Any = torch.compile(module, dynamic=False) if config.compile else module
-        forward, optimizer = accelerator.prepare(called, adam)
         ema = WeightAverage(module, decay=config.ema_decay) if config.ema_decay else None
-        return cls(module, forward, adam, optimizer, ema)
+        return cls(module, accelerator.prepare(called), adam, ema)
+
+    @classmethod
+    def of_critic(cls, module: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Self:
+        """Prepare a critic; its average would be of no use to anybody."""
+        # ESRGAN's and Real-ESRGAN's betas: what the critic sees changes as it learns.
+        adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+        return cls(module, accelerator.prepare(module), adam, None)
+
+    def remember(self) -> None:
+        """Keep the buffers (of BatchNorm, of spectral norm), which forward passes change, for a step that comes to nothing."""
+        self._remembered.update({name: buffer.clone() for name, buffer in self.module.named_buffers()})
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, *, refused: Float[Tensor, ""]) -> None:
+        """One step of the optimizer by the gradients, and none of them are left; where it is refused all is as it was."""
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate
+        # The fused kernels look at it themselves, without a host that waits.
+        self.adam.found_inf = refused  # type: ignore[attr-defined]
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(torch.where(refused.bool(), self._remembered[name], buffer))
+        self._remembered.clear()
+
+    @torch.no_grad()
+    def abandon(self) -> None:
+        """Forget the gradients, and what forward passes have changed since `remember`."""
+        self.adam.zero_grad(set_to_none=True)
+        for name, buffer in self.module.named_buffers():
+            # Nothing is remembered where the step was given up before its first forward pass.
+            if name in self._remembered:
+                buffer.copy_(self._remembered[name])
+        self._remembered.clear()
 
     @torch.no_grad()
     def of_average(self, inputs: Tensor, accelerator: Accelerator) -> Tensor:

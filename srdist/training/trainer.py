@@ -113,6 +113,8 @@ class Trainer:
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
         tell_start(self.log, run, config, self.state, self._facts())
         tell_network(self.log, config, self.beginning)
+        for note in self.learner.losses.notes:
+            self.log.say(f"  {note}")
 
     def fit(self) -> RunResult:
         """Train to the config's last step, or until somebody asks for a stop; the state is saved either way."""
@@ -170,6 +172,7 @@ class Trainer:
         """One optimizer step and what is due after it; the reason if a stop was asked for instead."""
         counts, fetched = self.state.counts, []
         bad: list[BadSample] = []
+        self.learner.begin(counts.step)
         for i in range(self.accumulation):
             last = i == self.accumulation - 1
             pair, failure = self._fetch(pairs)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from srdist.losses.config import FrequencyConfig, GradientConfig, LDLConfig, LossTerm, SSIMConfig, check_size
+from srdist.losses.config import FrequencyConfig, GradientConfig, LDLConfig, SSIMConfig, check_size
+from srdist.losses.section import LossTerm
 from srdist.machine.errors import UserError
 from srdist.training.losses import Losses
 from tests.losses import formulas

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from srdist.losses.config import CharbonnierConfig, L1Config, LossSection, MSEConfig
+from srdist.losses.config import CharbonnierConfig, L1Config, MSEConfig
+from srdist.losses.section import LossSection
 
 
 def _charbonnier(sr: Tensor, hr: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.runs import CONTEST
 from srdist.cli.main import main
 from srdist.config import describe, dump, load
 from srdist.images.pixels import to_pillow
@@ -379,10 +380,18 @@ def test_a_browser_shows_the_report_and_its_controls_work(
 
 @pytest.mark.slow
 def test_a_real_run_has_a_report(small_set: Path, tmp_path: Path) -> None:
-    settings = ("train.validate_every=2", "log.sample_images=2", "train.decay_steps=9")
+    settings = (*CONTEST, "train.validate_every=2", "log.sample_images=2", "train.decay_steps=9")
     launch = Launch(small_set, tmp_path / "run", settings)
     launch.finish("train.steps=2")
     launch.finish("train.steps=4")
     text = text_of(write_report(launch.run).read_text())
     for said in ("Step 4 of 4; done.", "1 resumptions", "0 to 2 start", "2 to 4 resume", "srdist, step 4:"):
         assert said in text, said
+    for curve in (
+        "Loss adversarial, of weight 0.1",
+        "Loss critic",
+        "Grad norm critic",
+        "Share of SR that the critic does not take for real",
+        "SR brighter than HR in green, levels",
+    ):
+        assert curve in text, curve

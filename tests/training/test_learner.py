@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.utils import counters
 
 from srdist.config import TrainConfig
@@ -135,61 +135,6 @@ def test_the_running_average_forgets_its_random_start_quickly_and_then_follows_s
     moved = trained.state()[0]["conv1.weight"]
     # The first step's decay is (1 + 0) / (10 + 0).
     torch.testing.assert_close(trained.weights()["conv1.weight"], torch.lerp(start, moved, 0.9))
-
-
-def test_what_is_trained_beside_the_network_has_its_own_names_in_state_and_values() -> None:
-    def with_beside() -> tuple[Learner, nn.Module]:
-        beside = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
-        config = TrainConfig(global_batch=4, ema_decay=0.9)
-        network = THIN.build(seed=0)
-        return (
-            Learner(
-                network,
-                config,
-                Accelerator(cpu=True),
-                images_per_step=4,
-                lr_shape=(4, 8, 8),
-                beside={"critic": beside},
-            ),
-            beside,
-        )
-
-    torch.manual_seed(0)
-    trained, beside = with_beside()
-    trained.accumulate(*batch(), last=True)
-    beside(torch.randn(5, 2)).square().sum().backward()
-    values = trained.update(0, 1e-2)
-    assert list(values.norms) == ["grad_norm", "grad_norm_critic"]
-    model, optimizer = trained.state()
-    assert {"critic:0.weight", "critic:ema.0.weight", "critic:1.num_batches_tracked"} <= model.keys()
-    assert "critic:0.weight/exp_avg" in optimizer
-    assert model["critic:ema.1.num_batches_tracked"] == 1
-
-    other, _ = with_beside()
-    other.load_state(model, optimizer)
-    for name, tensor in everything(trained).items():
-        assert torch.equal(everything(other)[name], tensor), name
-    alone = learner(ema_decay=0.9)
-    alone.load_state(model, optimizer)
-    assert everything(alone).keys() < everything(trained).keys()
-
-
-def test_a_step_is_refused_for_all_that_is_trained_where_one_of_them_is_not_finite() -> None:
-    beside = nn.Linear(2, 1)
-    trained = Learner(
-        THIN.build(seed=0),
-        TrainConfig(global_batch=4),
-        Accelerator(cpu=True),
-        images_per_step=4,
-        lr_shape=(4, 8, 8),
-        beside={"critic": beside},
-    )
-    before = everything(trained)
-    trained.accumulate(*batch(), last=True)
-    (beside(torch.randn(5, 2)).sum() * torch.inf).backward()
-    assert trained.update(0, 1e-2).refused == 1
-    for name, tensor in before.items():
-        assert torch.equal(everything(trained)[name], tensor), name
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -15,8 +15,9 @@ from torch import Tensor
 from benchmarks.processes import ROOT
 from benchmarks.runs import BRIEF, THIN
 from srdist.config import Config, TrainConfig, load
-from srdist.losses.config import LossConfig, LossSection
+from srdist.losses.config import LossConfig
 from srdist.losses.loss import Loss
+from srdist.losses.section import LossSection
 from srdist.machine.errors import UserError
 from srdist.quality.table import Evaluation, evaluate
 from srdist.runs import checkpoint

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import survival
 from benchmarks.processes import ROOT
-from benchmarks.runs import Launch, differences, pack_small_set, processes_of, ranks_of
+from benchmarks.runs import CONTEST, Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist.config import load
 from srdist.images.pixels import to_float
 from srdist.shards.reader import ShardIndex
@@ -139,7 +139,11 @@ def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("data.kernel=null", "data.degradation.kind=second_order")])
+@pytest.mark.parametrize(
+    "more",
+    [(), (*CONTEST, "data.kernel=null", "data.degradation.kind=second_order")],
+    ids=["plain", "against a critic, degraded twice"],
+)
 def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
     small_set: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
