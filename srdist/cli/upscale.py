@@ -58,13 +58,16 @@ def run(
         precision=precision,
         share=launch.share,
     )
-    tiled = TiledNetwork(network, device=pick_device(launch), tile=tile_side, precision=precision)
     main = launch.rank == 0
+    bar = ProgressBar("listing images", visible=main)
+    tiled = TiledNetwork(
+        network, device=pick_device(launch), tile=tile_side, precision=precision, tell=bar.say
+    )
     if job.into_one_file:
         for note in upscale_file(job, tiled):
             click.echo(f"srdist: {source}: {note}", err=True)
         return 0
-    with stopping.ending("the same command goes on"), ProgressBar("listing images", visible=main) as bar:
+    with stopping.ending("the same command goes on"), bar:
         try:
             report = upscale_tree(
                 job,

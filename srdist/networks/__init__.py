@@ -23,5 +23,8 @@ spandrelfile    a network of ours for programs built on spandrel
 readback        what such programs make of tensors
 foreign         ours, or what spandrel knows
 tiling          tiles with a halo, pasted together
-tilednetwork a network over images of any size, as memory allows
+tilednetwork    a network over images of any size, as memory allows
+piece           how images are cut into pieces of one shape, which share a batch
+devicenetwork   a network on one device: pixels in, pixels out
+outofmemory     the words that say that memory has run out
 """

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from srdist.images.folder import open_regular, read_regular
 from srdist.images.photo import Photo, decode_photo, encode_photo
@@ -84,7 +84,7 @@ def store_raw(photo: RawPhoto, target: Path, *, suffix: str, quality: int) -> tu
 
 
 def stores(loaded: Sequence[Loaded], tiled: TiledNetwork, raws: Iterator[Path]) -> list[Store]:
-    """Run the network on one image read as rows, or on several ordinary ones of one shape; what will store each.
+    """Run the network on one image read as rows, or on several ordinary ones that share a batch; what will store each.
 
     Raises:
         UnreadableImageError: rows that cannot be decoded.
@@ -104,7 +104,9 @@ def stores(loaded: Sequence[Loaded], tiled: TiledNetwork, raws: Iterator[Path]) 
     ]
 
 
-def kind(loaded: Loaded) -> Any:
-    """What must be equal for two images to share a batch; an image read as rows shares with none."""
-    photo = loaded.pixels
-    return (photo.pixels.shape, photo.pixels.dtype) if isinstance(photo, Photo) else object()
+def share_a_batch(one: Loaded, other: Loaded, tiled: TiledNetwork) -> bool:
+    """Whether two images may; one that is read as rows shares with none."""
+    if not (isinstance(one.pixels, Photo) and isinstance(other.pixels, Photo)):
+        return False
+    a, b = one.pixels.pixels, other.pixels.pixels
+    return a.dtype == b.dtype and tiled.fit_one_batch(a.shape, b.shape)

@@ -1,8 +1,8 @@
 """One process's part of a directory job: read ahead, run the network, write behind.
 
 In go the units that are open in the job's tally (units.py); out come whole output files and a receipt for each image.
-Threads read and decode, threads run the network (several on a CPU, each on an image of its own), threads encode and
-write. This thread alone decides: an image goes from `Units` to a reader, waits for the network, has it, has a writer,
+Threads read and decode, threads run the network (several on a CPU, each on an image of its own; two on a GPU, each on a
+batch), threads encode and write. This thread alone decides: an image goes from `Units` to a reader, waits for the network, has it, has a writer,
 and is settled; the job's part is over when no claimed unit is left and none is open.
 """
 
@@ -25,7 +25,7 @@ from srdist.images.decode import UnreadableImageError
 from srdist.machine.watchdog import Watchdog
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.tiling import NotFiniteError
-from srdist.upscaling.imagefile import Loaded, Store, kind, stores
+from srdist.upscaling.imagefile import Loaded, Store, share_a_batch, stores
 from srdist.upscaling.jobstate import LOOKING_THREADS, Tally
 from srdist.upscaling.maker import Maker
 from srdist.upscaling.units import Assigned, Units
@@ -74,7 +74,7 @@ class Pipeline:
         # One thread an image, where there are enough of them: an operation shared by all cores waits for the one that
         # is busy with a codec.
         self._cores = torch.get_num_threads()
-        self.lanes = min(self._cores, CPU_LANES) if tiled.batch == 1 else 1
+        self.lanes = min(self._cores, CPU_LANES) if tiled.batch == 1 else tiled.lanes
         # One more where images go one by one, so that no lane is idle while this thread is busy. Where they are batched,
         # what is read while the lane is busy makes the next batch.
         self._submitted = self.lanes + (tiled.batch == 1)
@@ -147,7 +147,8 @@ class Pipeline:
 
     def _has_room(self) -> bool:
         # Not ahead of the writers either: where they are slower than the network, all would end up waiting for them.
-        ahead = 2 * self.threads + self.tiled.batch
+        batches = self.lanes if self.tiled.batch > 1 else 1
+        ahead = 2 * self.threads + self.tiled.batch * batches
         writing = sum(task.stage == "is written" for task in self._tasks.values())
         reading = sum(task.stage in ("is read", "waits for the network") for task in self._tasks.values())
         held = sum(task.held for task in self._tasks.values())
@@ -176,12 +177,12 @@ class Pipeline:
         self._when_done(job, functools.partial(self._take_upscaled, group))
 
     def _next_group(self) -> list[tuple[_Task, Loaded]]:
-        """The image that waits longest, and those that have its shape: they share a batch."""
+        """The image that waits longest, and those of its shape or near enough: they share a batch."""
         group: list[tuple[_Task, Loaded]] = []
         later: list[tuple[_Task, Loaded]] = []
         while self._loaded and len(group) < self.tiled.batch:
             one = self._loaded.popleft()
-            fits = not group or kind(one[1]) == kind(group[0][1])
+            fits = not group or share_a_batch(group[0][1], one[1], self.tiled)
             (group if fits else later).append(one)
         self._loaded.extendleft(reversed(later))
         return group

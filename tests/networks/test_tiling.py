@@ -14,6 +14,8 @@ from torch import Tensor
 
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.network import Network
+from srdist.networks.outofmemory import out_of_memory
+from srdist.networks.piece import tiles
 from srdist.networks.srcnn import SRCNN
 from srdist.networks.tilednetwork import MIN_TILE, TiledNetwork
 from srdist.networks.tiling import Box, cut
@@ -201,6 +203,134 @@ def test_when_memory_runs_out_batch_then_tile_are_halved_and_the_tile_is_compute
     tried = len(cramped.tried)
     job.upscale(images[0])
     assert all(shape[2] <= 58 for shape in cramped.tried[tried:])  # what did not fit is not tried again
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_memory_that_cudnn_or_cublas_lack_is_known_as_such(words: str) -> None:
+    assert out_of_memory(RuntimeError(words))
+    assert not out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"))
+
+
+class Elsewhere(Around):
+    """A network for which only the CPU has memory."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        if lr.device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().forward(lr)
+
+
+def test_the_way_to_the_cpu_is_said_aloud_and_all_images_come_out(photos: dict[str, np.ndarray]) -> None:
+    images = [photos["coffee"][k : k + 70, :90] for k in range(3)]
+    said: list[str] = []
+    job = TiledNetwork(Elsewhere(lively(small())), device=torch.device("meta"), tell=said.append)
+    assert (job.batch, job.lanes) == (64, 2)
+    for large, image in zip(job.upscale_many(images), images, strict=True):
+        assert np.array_equal(large, in_tiles(lively(small())).upscale(image))
+    assert job.device == CPU
+    (line,) = said
+    assert line.startswith("meta has no memory left for a tile of")
+    assert "the work goes on on the CPU" in line
+    assert "Tried to allocate 2 GiB" in line
+
+
+def batching(network: Network, *, tile: int | None = None, batch: int = 16) -> TiledNetwork:
+    """As on a GPU."""
+    job = in_tiles(network, tile=tile)
+    job.batch = batch
+    return job
+
+
+@pytest.mark.parametrize("config", [small(), small(scale=4, kernels=(9, 1, 5))])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_near_equal_sizes_in_one_batch_get_the_bytes_of_one_by_one(
+    photos: dict[str, np.ndarray], config: SRCNNConfig, channels: int
+) -> None:
+    network = lively(config)
+    with_alpha = np.dstack([photos["coffee"], photos["coffee"][..., :1]])
+    sizes = [(60, 64), (58, 64), (60, 61), (57, 60), (60, 64), (61, 59)]
+    images = [with_alpha[k : k + h, k * 7 : k * 7 + w, :channels] for k, (h, w) in enumerate(sizes)]
+    images[0] = np.where(np.arange(channels) == 3, 255, images[0]).astype(np.uint8)  # opaque, beside others
+    around = Counted(network)
+    job = batching(around)
+    assert all(job.fit_one_batch(images[0].shape, image.shape) for image in images)
+    for large, image in zip(job.upscale_many(images), images, strict=True):
+        assert np.array_equal(large, in_tiles(network).upscale(image))
+    passes = 2 if channels == 4 else 1  # colour and alpha
+    assert len(around.shapes) == 4 * passes
+    assert around.shapes[0][0] > 1
+
+
+def test_what_is_too_different_or_too_small_or_has_no_halo_shares_no_batch() -> None:
+    job = batching(lively(small()))
+    assert job.fit_one_batch((60, 60, 3), (60, 60, 3))
+    assert not job.fit_one_batch((60, 60, 3), (60, 60, 1))
+    assert not job.fit_one_batch((60, 60, 3), (60, 90, 3))
+    assert not job.fit_one_batch((7, 60, 3), (7, 61, 3))  # within the halo of both borders
+    assert not job.fit_one_batch((300, 300, 3), (299, 300, 3))  # in tiles
+    assert not batching(Restless(None)).fit_one_batch((60, 60, 3), (59, 60, 3))
+
+
+class Counted(Around):
+    """A network that notes the shapes that it is given."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.grid = network.grid
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, lr: Tensor) -> Tensor:
+        self.shapes.append(tuple(lr.shape))
+        return super().forward(lr)
+
+
+def test_the_tiles_of_one_image_share_a_batch(photos: dict[str, np.ndarray]) -> None:
+    network = lively(small())
+    image = photos["coffee"][100:230, 200:301]
+    around = Counted(network)
+    assert np.array_equal(batching(around, tile=40).upscale(image), in_tiles(network).upscale(image))
+    assert [shape[0] for shape in around.shapes] == [12]
+
+
+def test_memory_that_runs_out_on_padded_images_loses_none_of_their_values(
+    photos: dict[str, np.ndarray],
+) -> None:
+    network = lively(small())
+    images = [photos["coffee"][: 80 + k, : 88 - k] for k in range(4)]
+    job = batching(Cramped(network, 50 * 50, torch.OutOfMemoryError))
+    for large, image in zip(job.upscale_many(images), images, strict=True):
+        assert np.array_equal(large, in_tiles(network).upscale(image))
+    assert job.batch == 1
+
+
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 50), st.integers(0, 9), st.integers(1, 5))
+def test_tiles_of_one_shape_cover_an_image_once_each_with_its_halo(
+    height: int, width: int, tile: int, halo: int, multiple: int
+) -> None:
+    image, whole = np.zeros((height, width, 1), np.uint8), Box(0, height, 0, width)
+    pieces = list(tiles(image, image, whole, tile=tile, halo=halo, multiple=multiple, alike=True))
+    covered = np.zeros((height, width), int)
+    for piece in pieces:
+        inner, wide = piece.inner, piece.wide
+        covered[inner.top : inner.bottom, inner.left : inner.right] += 1
+        assert wide.inside(whole) == wide
+        assert inner.grown(halo, height=height, width=width).inside(wide) == inner.grown(
+            halo, height=height, width=width
+        )
+        assert wide.top % multiple == wide.left % multiple == 0
+        assert wide.bottom == height or wide.bottom % multiple == 0
+        assert wide.right == width or wide.right % multiple == 0
+    assert (covered == 1).all()
+    if multiple == 1:
+        assert len({piece.pixels().shape for piece in pieces}) == 1
 
 
 def test_memory_that_does_not_suffice_for_the_smallest_tile_is_an_error() -> None:

@@ -73,6 +73,25 @@ def test_small_images_of_one_size_share_a_batch_whatever_comes_between(
     assert outputs(tmp_path / "batched") == outputs(tmp_path / "single")
 
 
+def test_images_of_near_equal_sizes_share_batches_on_two_lanes_and_get_the_bytes_of_one_by_one(
+    tmp_path: Path, weights: Path, photos: dict[str, np.ndarray]
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for k in range(24):
+        height, width = 48 - k % 4, 48 - k % 3
+        Image.fromarray(photos["coffee"][k : k + height, k : k + width]).save(source / f"{k:02d}.png")
+    counting = Counting(load_weights(weights)[0])
+    batching = TiledNetwork(counting, device=torch.device("cpu"))
+    batching.batch, batching.lanes = 8, 2  # as on a GPU
+    go(source, tmp_path / "batched", weights, tiled=batching)
+    go(source, tmp_path / "single", weights)
+    whole = [shape for shape in counting.shapes if shape[2] > 40 and shape[3] > 40]
+    assert sum(shape[0] for shape in whole) == 24
+    assert len(whole) <= 8
+    assert outputs(tmp_path / "batched") == outputs(tmp_path / "single")
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 def test_only_the_image_of_which_the_network_makes_nan_fails(
     tmp_path: Path, weights: Path, batch: int
