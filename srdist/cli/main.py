@@ -83,7 +83,7 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
 )
 @click.option(
     "--weights",
-    default="srcnn_x2",
+    default="fast_x2",
     show_default=True,
     metavar="W",
     help="Weights file, run folder or the name of bundled weights.",
