@@ -3,6 +3,7 @@
 main     the commands
 quality  evaluate and compare
 shards   pack and shards
+blend    a network between two
 degrade  what training would see of some images
 sweep    sweep: the file, the table, exit code
 upscale  upscale: plan, progress, exit code

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from srdist import __version__
+from srdist.cli.blend import blend
 from srdist.cli.degrade import degrade as degrade_command
 from srdist.cli.quality import compare, evaluate
 from srdist.cli.shards import pack, shards
@@ -36,7 +37,7 @@ def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
 
 
-for command in (pack, shards, evaluate, compare, sweep, train_command, degrade_command):
+for command in (pack, shards, evaluate, compare, sweep, train_command, degrade_command, blend):
     main.add_command(command)
 
 

@@ -16,6 +16,7 @@ initial         initial weights made of a seed
 luma            networks that see luma alone
 precision       what a network computes in when it is used
 weightfile      a network as one safetensors file
+blend           a network between two of one shape
 statedict       files without a word about their network, known by their tensors
 budget          how much a file may claim that its network holds
 onnxfile        a network as ONNX

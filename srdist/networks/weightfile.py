@@ -2,8 +2,9 @@
 
 The metadata are strings, as the format has it (https://github.com/huggingface/safetensors): `srdist` (format
 version), `network` (JSON of the config's model section), `scale`, `kernel` (that LR was made with in training, or the
-name of what else made it), `manifest_id`, `step`, `srdist_version`; and `degradation` (JSON of the config's section)
-where the name in `kernel` does not say all.
+name of what else made it), `manifest_id`, `step`, `srdist_version`; `degradation` (JSON of the config's section) where
+the name in `kernel` does not say all; and `blend` (JSON: alpha, and of both files name, sha256 and these metadata) where
+`srdist blend` made it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class WeightsInfo:
     """Optimizer steps of training."""
     degradation: str = ""
     """JSON of the degradation's section; "" where `kernel` says all."""
+    blend: str = ""
+    """JSON of what it was blended of (blend.py); "" where it was trained."""
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], info: WeightsInfo) -> None:
@@ -72,6 +75,8 @@ def pack_weights(tensors: dict[str, Tensor], info: WeightsInfo) -> bytes:
     }
     if info.degradation:
         metadata["degradation"] = info.degradation
+    if info.blend:
+        metadata["blend"] = info.blend
     plain = {name: _as_float32(tensor).cpu().contiguous() for name, tensor in tensors.items()}
     return _ordered(save(plain, metadata))
 
@@ -220,7 +225,8 @@ def _parse_metadata(metadata: Mapping[str, str], *, source: Path) -> WeightsInfo
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{source}: damaged metadata: {reason[:300]}") from error
     kernel, manifest_id = metadata.get("kernel", "unknown"), metadata.get("manifest_id", "")
-    return WeightsInfo(network, kernel, manifest_id, step, metadata.get("degradation", ""))
+    degradation, blend = metadata.get("degradation", ""), metadata.get("blend", "")
+    return WeightsInfo(network, kernel, manifest_id, step, degradation, blend)
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
