@@ -41,6 +41,7 @@ def page(record: RunRecord) -> str:
         *(charts.figure(chart) for chart in _charts(record)),
         "</div>",
         *samplesection.section(record.samples, scale=record.config.model.scale),
+        *_signs(record),
         "<h2>Sessions</h2>",
         _sessions(record),
         "<h2>Config</h2>",
@@ -101,6 +102,12 @@ def _quality(record: RunRecord) -> str:
         f"<p>{record.best.get('images', 0):,} images of {escape(record.config.data.shards)}, "
         f"split {escape(record.config.data.val_split)}.</p>"
     )
+
+
+def _signs(record: RunRecord) -> list[str]:
+    """What was noticed of the balance between network and critic; nothing where nothing was."""
+    rows = [(f"{row['step']:,}", str(row.get("says", ""))) for row in record.signs]
+    return ["<h2>Noticed</h2>", table(["step", ""], rows, numbers=False)] if rows else []
 
 
 _SCORES = (("psnr_y_db", 2), ("ssim_y", 4), ("rmse", 4))

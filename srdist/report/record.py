@@ -42,6 +42,8 @@ class RunRecord:
     sessions: tuple[Session, ...]
     refused: tuple[Row, ...]
     """Steps left out because their loss or gradient was not finite."""
+    signs: tuple[Row, ...]
+    """What was noticed of the balance between network and critic."""
     train_seconds: float | None
     """Of training, validation apart, over all sessions; None where no session has ended."""
     samples: tuple[tuple[int, Path], ...]
@@ -100,6 +102,7 @@ def read_run(run: Path) -> RunRecord:
         val=tuple(row for row in rows if row["kind"] == "val"),
         sessions=tuple(_sessions(rows)),
         refused=tuple(row for row in rows if row["kind"] == "refused"),
+        signs=tuple(row for row in rows if row["kind"] == "sign"),
         train_seconds=float(seconds[-1]) if seconds else None,
         samples=tuple(sorted((int(step), path) for step, path in pictures if step.isdecimal())),
     )
@@ -123,6 +126,7 @@ class _LoggedRow(BaseModel):
     kind: str
     changed: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] = {}
     train_seconds: Annotated[float, Field(ge=0, le=1e15)] = 0.0
+    says: str = ""
     images: Annotated[int, Field(ge=0)] = 0
     parameters: Annotated[int, Field(ge=0)] = 0
     train_samples: Annotated[int, Field(ge=0)] = 0

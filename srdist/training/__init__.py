@@ -14,6 +14,7 @@ state       where a run stands: read from its folder, saved there
 stepvalues  the values of each step
 announce    what a run tells at its start and of a validation
 progress    the clock, and the line of the log
+signs       signs that network and critic have lost their balance
 faults      refused steps and damaged samples, counted and named
 validation  scores and sample grid of a run
 """

@@ -59,12 +59,13 @@ class Progress:
         self.state.counts.train_seconds += now - self._counted_until
         self._counted_until = now
 
-    def line(self) -> None:
-        """Log the flushed steps and the times since the last line, and begin anew."""
+    def line(self) -> dict[str, float]:
+        """Log the flushed steps and the times since the last line, and begin anew; the means of the losses, by name."""
         counts, config, steps = self.state.counts, self.config, self.state.trace.steps
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        losses, norms = mean_losses(steps), dict(steps[-1].norms)
+        means, norms = mean_losses(steps), dict(steps[-1].norms)
+        losses = dict(means)
         loss = losses.pop("loss")
         # After a resume the line's loss is of more steps than this process has timed.
         images_per_s = self._steps * config.global_batch / seconds
@@ -94,3 +95,4 @@ class Progress:
         self.count()
         self.state.trace.clear()
         self._since, self._wait_s, self._steps = now, 0.0, 0
+        return means

@@ -35,6 +35,7 @@ from srdist.training.faults import Faults
 from srdist.training.learner import Learner
 from srdist.training.progress import Progress
 from srdist.training.schedule import learning_rate
+from srdist.training.signs import Signs
 from srdist.training.state import prepare_folder, refuse_not_finite, restore, save, weights_file
 from srdist.training.validation import Validator
 
@@ -110,6 +111,7 @@ class Trainer:
             lambda: prepare_folder(run, config, self.state, self.log, self.learner, self.index.manifest_id)
         )
         self.progress = Progress(self.state, config.train, log=self.log, device=self.accelerator.device)
+        self.signs = Signs(config.train.all_losses, self.log)
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
         tell_start(self.log, run, config, self.state, self._facts())
         tell_network(self.log, config, self.beginning)
@@ -230,7 +232,8 @@ class Trainer:
             ranks.together(partial(self.state.proof.check, epoch, total))
             counts.bad_in_epoch = 0
         if self._due("log"):
-            self.progress.line()
+            first_step = self.state.trace.steps[0].step
+            self.signs.notice(self.progress.line(), first_step=first_step, step=counts.step)
         if self._due("checkpoint") and not self._due("validate"):
             self.progress.count()
             self._save()
