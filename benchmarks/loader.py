@@ -56,7 +56,7 @@ def main() -> None:
         if options.part != "patches":
             results = run(work, names, rounds=rounds, workers=workers, seconds=seconds)
         if options.part != "contestants":
-            sets = {"178x218": work / "shards", "1632x1224": patches.pack_photos(work)}
+            sets = {"178x218": work / "shards", **patches.pack_photos(work)}
             results["patches"] = patches.rows(sets, rounds=rounds, workers=workers, seconds=seconds)
     results["machine"] |= {
         "images": f"{options.images.name}: {_mean_bytes(options.images):.0f} bytes each on average",

@@ -1,4 +1,4 @@
-"""Patches a second for several patches an image: K = 1, 4, 16, from small images and from photos of 2 megapixels.
+"""Patches a second for several patches an image: K = 1, 4, 16, from small images, from photos of 2 megapixels, and from tiles of those.
 
 Rows of `python -m benchmarks.loader`; alone: `python -m benchmarks.loader --part patches`.
 """
@@ -25,8 +25,14 @@ PATCHES_PER_IMAGE = (1, 4, 16)
 _WARM_UP = 3
 
 
-def pack_photos(work: Path) -> Path:
-    """Pack 64 JPEGs of 1632x1224: windows of scikit-image's four photos, enlarged; returns the set's folder."""
+RECIPES = {
+    "1632x1224": "name: photos\nfractions: {train: 1.0}\n",
+    "in tiles of 160x160": "name: tiles\nfractions: {train: 1.0}\ntiles: {height: 160, width: 160, stride: 112}\n",
+}
+
+
+def pack_photos(work: Path) -> dict[str, Path]:
+    """Pack 64 JPEGs of 1632x1224, windows of scikit-image's four photos, enlarged: whole, and in tiles; the folders of the sets."""
     from skimage import data
 
     photos = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
@@ -37,10 +43,13 @@ def pack_photos(work: Path) -> Path:
         left, top = number // 4 % 4 * 12, number // 16 * 12
         window = photo.crop((left, top, left + 340, top + 255))
         window.resize((1632, 1224), Image.Resampling.LANCZOS).save(folder / f"{number:02d}.jpg", quality=90)
-    (work / "photos.yaml").write_text("name: photos\nfractions: {train: 1.0}\n")
-    command = ["-m", "srdist", "pack", "photos.yaml", "--images", "photos", "--out", "photo_shards"]
-    subprocess.run([sys.executable, *command], cwd=work, check=True)
-    return work / "photo_shards"
+    found = {}
+    for number, (name, recipe) in enumerate(RECIPES.items()):
+        (work / "photos.yaml").write_text(recipe)
+        found[name] = work / f"photo_shards_{number}"
+        command = ["-m", "srdist", "pack", "photos.yaml", "--images", "photos", "--out", str(found[name])]
+        subprocess.run([sys.executable, *command], cwd=work, check=True)
+    return found
 
 
 def measure(shards: Path, *, side: int, patches: int, workers: int, seconds: float) -> float:
