@@ -97,7 +97,7 @@ def _planned(recipe: Recipe, images: Path, lr: Path | None, split_file: Path | N
         raise UserError(f"--lr: the recipe {recipe.name} cuts tiles, and pairs are packed whole")
     planned = plan(recipe, images, split_file=split_file)
     if lr is not None:
-        pair_up(planned, images=images, lr=lr, scale=recipe.scale)
+        pair_up(planned, recipe, images=images, lr=lr)
     return planned
 
 

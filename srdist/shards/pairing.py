@@ -11,6 +11,7 @@ from srdist.images.folder import Walk
 from srdist.images.partners import partners
 from srdist.machine.errors import UserError
 from srdist.shards.plan import Partner, Plan, Source, name_problem
+from srdist.shards.recipe import Recipe
 
 SCALES = range(2, 9)
 """Those that networks have."""
@@ -19,7 +20,7 @@ Sides = tuple[int, int]
 """(height, width) in pixels."""
 
 
-def pair_up(planned: Plan, *, images: Path, lr: Path, scale: int | None) -> None:
+def pair_up(planned: Plan, recipe: Recipe, *, images: Path, lr: Path) -> None:
     """Give each planned image its LR file from the folder `lr`; what has no partner, on either side, is left out.
 
     Raises:
@@ -30,7 +31,7 @@ def pair_up(planned: Plan, *, images: Path, lr: Path, scale: int | None) -> None
     identities = {image.path: image.identity for image in walk}
     # Images that are left out have their partners too: a pair is left out, not a half of it twice.
     names = [*(source.relative for source in planned.sources), *(path for path, _, _ in planned.left_out)]
-    fitting = partners(names, identities, scale=scale)
+    fitting = partners(names, identities, scale=recipe.scale)
     pairs: list[Source] = []
     hr_of: dict[str, str] = {}
     path_of: dict[tuple[int, int], str] = {}
@@ -59,7 +60,9 @@ def pair_up(planned: Plan, *, images: Path, lr: Path, scale: int | None) -> None
         pairs.append(replace(source, lr=Partner(lr / found[0], found[0])))
     used = {name for found in fitting.values() for name in found}
     planned.left_out += [
-        (name, "no HR", "an LR image: no HR image of this name") for name in identities if name not in used
+        (name, "no HR", "an LR image: no HR image of this name")
+        for name in identities
+        if name not in used and _wanted(name, recipe.only)
     ]
     planned.left_out += [
         (path, "unreadable", f"in the folder of LR: {reason}") for path, reason in walk.unreadable
@@ -102,6 +105,11 @@ def misfit(hr: Sides, lr: Sides, *, scale: int | None) -> str | None:
         return None
     expected = f"HR of {lr[0] * scale}x{lr[1] * scale}" if scale is not None else "HR 2 to 8 times as large"
     return f"HR is {hr[0]}x{hr[1]} and LR {lr[0]}x{lr[1]} (height x width): expected {expected}"
+
+
+def _wanted(name: str, only: tuple[str, ...] | None) -> bool:
+    """Whether a path lies where the recipe looks for images."""
+    return only is None or any(name == top or name.startswith(f"{top.rstrip('/')}/") for top in only)
 
 
 def _refuse_one_in_the_other(images: Path, lr: Path) -> None:

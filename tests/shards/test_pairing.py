@@ -21,6 +21,7 @@ from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex, read_manifest
 from srdist.shards.recipe import Recipe
 from srdist.shards.remote import Place
+from srdist.shards.tiles import Tiles
 from srdist.shards.verify import verify
 from tests.packed_sets import Folders, Packed
 
@@ -235,3 +236,21 @@ def test_pairs_that_another_tool_packed_are_indexed_by_their_two_endings(
     index = ShardIndex.open(str(folder), "train")
     for sample_id in range(10):
         assert index.read(sample_id, member="lr") == (lr / f"{index.key(sample_id)}x2.png").read_bytes()
+
+
+def test_a_recipe_that_takes_a_part_asks_for_partners_of_that_part_alone_and_tiles_are_refused(
+    pair_folders: Folders, tmp_path: Path
+) -> None:
+    hr, lr = pair_folders(8)
+    for folder in (hr, lr):
+        for name, paths in (("a", sorted(folder.iterdir())[:5]), ("b", sorted(folder.iterdir())[5:])):
+            (folder / name).mkdir()
+            for path in paths:
+                path.rename(folder / name / path.name)
+    (hr / "b/000006.png").unlink()
+    only = RECIPE.model_copy(update={"only": ("a",), "leave_out": {"a/000001.png": "a twin"}})
+    report = pack(only, hr, lr=lr, out=tmp_path / "set")
+    assert (report.samples, report.left_out) == ({"train": 4}, {"leave_out": 1})
+    cut = RECIPE.model_copy(update={"tiles": Tiles(height=16, width=16, stride=16)})
+    with pytest.raises(UserError, match="--lr: the recipe test cuts tiles, and pairs are packed whole"):
+        pack(cut, hr, lr=lr, out=tmp_path / "set")
