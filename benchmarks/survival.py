@@ -169,7 +169,7 @@ def kill_once(launch: Launch, victim: str, step: int | None, rng: random.Random)
         )
     try:
         _await_moment(launch, process, step=step, before=before, rng=rng)
-        _kill(process, victim, rng)
+        _kill(process, victim, launch.run, rng)
         now = _newest_step(launch) if _inode(launch.run) != before else None
         begin = time.monotonic()
         while (left := processes_of(launch.run)) and time.monotonic() - begin < PATIENCE_S:
@@ -208,24 +208,26 @@ def _await_moment(
     time.sleep(rng.uniform(0, 0.1))
 
 
-def _kill(process: subprocess.Popen[str], victim: str, rng: random.Random) -> None:
+def _kill(process: subprocess.Popen[str], victim: str, run: Path, rng: random.Random) -> None:
     match victim:
         case "all":
             kill_tree(process)
         case "launcher":
             process.kill()
         case _:
-            rng.choice(_await_victims(process.pid, victim)).kill()
+            rng.choice(_await_victims(process.pid, victim, run)).kill()
 
 
-def _await_victims(launcher: int, victim: str) -> list[psutil.Process]:
+def _await_victims(launcher: int, victim: str, run: Path) -> list[psutil.Process]:
     """The ranks or the data workers; in an early moment of the start-up, as soon as there are any."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         with suppress(psutil.NoSuchProcess):
             found = ranks_of(launcher)
             if victim == "worker":
-                found = [worker for rank in found for worker in rank.children()]
+                # A rank that starts asks other programs of the machine: their end is nobody's loss.
+                children = [child for rank in found for child in rank.children()]
+                found = [child for child in children if str(run) in child.cmdline()]
             if found:
                 return found
         time.sleep(0.01)
