@@ -98,6 +98,10 @@ BENCH ?= order loader correctness train_step scaling upscale survival
 bench: setup shards ## Measure: BENCH="loader upscale ..." ARGS=--quick; into benchmarks/results/
 	$(foreach name,$(BENCH),$(BIN)/python -m benchmarks.$(name) $(ARGS) --json benchmarks/results/$(TODAY)-$(name).json;)
 
+.PHONY: gpu-kit
+gpu-kit: setup ## Make dist/gpu-kit.tar.gz, which runs benchmarks.gpu on a GPU machine without a network: ARGS=--help
+	$(BIN)/python -m benchmarks.gpukit $(ARGS)
+
 # Needs the set that the config names (make shards SET=general IMAGES=DIR) and the test sets in DATA.
 NET ?= srcnn_x2
 DATA ?=
