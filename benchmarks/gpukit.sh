@@ -18,7 +18,8 @@ if [ ! -e env/ready ]; then
     "$PYTHON" -m venv --without-pip env
     # After the kit's own packages: of two numpys the kit's counts.
     echo "$torch" > "env/lib/python$version/site-packages/torch-is-there.pth"
-    env/bin/python wheels/any/pip-*.whl/pip install --quiet --no-index --no-deps --disable-pip-version-check \
+    pip=(wheels/any/pip-*.whl)  # runs as it is, unpacked by nobody
+    env/bin/python "${pip[0]}/pip" install --quiet --no-index --no-deps --disable-pip-version-check \
         wheels/any/*.whl "wheels/$version"/*.whl
     touch env/ready
 fi
