@@ -12,7 +12,6 @@ from benchmarks.gpu.learners import Stepping, precisions, seeds
 from benchmarks.gpu.material import Material, picture
 from benchmarks.peaks import Numbers
 from benchmarks.runs import Launch, differences
-from srdist.config import TrainConfig
 from srdist.images.pixels import to_float
 from srdist.networks.network import Network
 from srdist.networks.precision import Precision
@@ -42,8 +41,8 @@ def numbers(material: Material) -> dict[str, Any]:
     torch.nn.functional.mse_loss(sr, to_float(hr)).backward()  # type: ignore[no-untyped-call]
     right = {name: p.grad.double() for name, p in reference.named_parameters() if p.grad is not None}
     rows: dict[str, Any] = {}
-    for kind, said in precisions(material.device).items():
-        stepping = Stepping(seeds(precision=said), lr, hr)
+    for kind in precisions(material.device):
+        stepping = Stepping(seeds(precision=kind), lr, hr)
         with torch.no_grad():
             given = to_float(lr.to(stepping.learner.device)).contiguous(memory_format=torch.channels_last)
             made = stepping.learner.network.forward(given).cpu()
@@ -64,8 +63,8 @@ def curves(material: Material) -> dict[str, Any]:
     pairs = _pairs(material, count=min(20, steps))
     right = _cpu_curve(pairs, steps)
     rows: dict[str, Any] = {"cpu": right}
-    for kind, said in precisions(material.device).items():
-        stepping = Stepping(seeds(precision=said), *pairs[0])
+    for kind in precisions(material.device):
+        stepping = Stepping(seeds(precision=kind), *pairs[0])
         losses = []
         for step in range(steps):
             stepping.lr, stepping.hr = pairs[step % len(pairs)]
@@ -83,13 +82,12 @@ def curves(material: Material) -> dict[str, Any]:
 def resume(material: Material) -> dict[str, Any]:
     """A run that is killed with -9 and started again, beside one that nobody killed: what they differ in."""
     steps = material.sizes.killed_steps
-    settings: tuple[str, ...] = (
+    settings = (
         f"train.steps={steps}",
         f"train.checkpoint_every={steps // 4}",
         "train.val_images=4",
+        "train.deterministic=true",
     )
-    if "deterministic" in TrainConfig.model_fields:
-        settings += ("train.deterministic=true",)
     on_device = {"ACCELERATE_USE_CPU": "false"} if material.device.type == "cuda" else {}
     whole, killed = (
         Launch(material.shards, material.folder / name, settings=settings, env=on_device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,16 +26,9 @@ def seeds(**train: Any) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=train)})
 
 
-def precisions(device: torch.device) -> dict[Numbers, str]:
-    """What the device computes in, and how train.precision says it."""
-    said: dict[Numbers, str] = {"fp32": "fp32", "tf32": "tf32", "bf16": "bf16", "fp16": "fp16"}
-    known = get_args(configs.Precision)
-    on_cpu = ("fp32", "bf16")
-    return {
-        numbers: value
-        for numbers, value in said.items()
-        if value in known and (device.type == "cuda" or numbers in on_cpu)
-    }
+def precisions(device: torch.device) -> tuple[Numbers, ...]:
+    """Values of train.precision that the device can be trained in."""
+    return ("fp32", "tf32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16")
 
 
 def batch_of(images: int, *, height: int, width: int, scale: int = 2) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu.learners import precisions
 from benchmarks.gpu.material import Material
-from benchmarks.peaks import Numbers, copy_rate, matmul_rate
+from benchmarks.peaks import copy_rate, matmul_rate
 from benchmarks.processes import ROOT
 from srdist.machine.device import environment
 
@@ -33,9 +34,7 @@ def machine(material: Material) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         }
-    kinds: tuple[Numbers, ...] = (
-        ("fp32", "tf32", "bf16", "fp16") if device.type == "cuda" else ("fp32", "bf16")
-    )
+    kinds = precisions(device)
     found["matmul_tflops"] = {kind: matmul_rate(device, kind) / 1e12 for kind in kinds}
     found["copy_gb_per_s"] = copy_rate(device) / 1e9
     print(

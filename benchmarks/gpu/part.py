@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.gpu.material import Material
+from srdist.machine import arithmetic
 
 Part = Callable[[Material], dict[str, Any]]
 
@@ -48,6 +49,7 @@ def run_part(part: Part, material: Material, *, limit_s: float) -> dict[str, Any
 
 def _work(part: Part, material: Material) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    arithmetic.set_for_use()  # what trains sets it otherwise
     try:
         figures = part(material)
     except Exception as error:  # whatever it is: the other parts go on, and the reader sees it

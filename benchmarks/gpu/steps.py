@@ -24,12 +24,11 @@ def frames(material: Material) -> dict[str, Any]:
     sizes = material.sizes
     _title("the seed's network, whole frames")
     other = sizes.batches[len(sizes.batches) // 2]
-    settings: list[tuple[Numbers, str, int]] = [("bf16", "bf16", n) for n in sizes.batches]
-    kinds = precisions(material.device).items()
-    settings += [(kind, said, other) for kind, said in kinds if kind != "bf16"]
+    settings: list[tuple[Numbers, int]] = [("bf16", n) for n in sizes.batches]
+    settings += [(kind, other) for kind in precisions(material.device) if kind != "bf16"]
     rows: list[dict[str, Any]] = []
-    for kind, said, images in settings:
-        rows.append(_row(material, seeds(precision=said), images, sizes.frame, kind=kind))
+    for kind, images in settings:
+        rows.append(_row(material, seeds(precision=kind), images, sizes.frame, kind=kind))
         material.keep({"rows": rows})
     return {"rows": rows}
 
