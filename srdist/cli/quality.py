@@ -51,6 +51,11 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
     show_default=True,
     help="Of the convolutions; auto: what srdist upscale takes on this machine.",
 )
+@click.option(
+    "--measures",
+    metavar="A,B,...",
+    help="Beside PSNR-Y, SSIM-Y and RMSE: sharpness, spectrum, consistency, lpips, dists, or all that can be taken here.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--markdown", is_flag=True, help="Print a Markdown table.")
 @click.option(
@@ -68,6 +73,7 @@ def evaluate(
     degrade: Any,
     scale: int | None,
     precision: Any,
+    measures: str | None,
     as_json: bool,
     markdown: bool,
     csv_file: Path | None,
@@ -80,7 +86,9 @@ def evaluate(
 
     from srdist.machine import ranks
     from srdist.machine.files import write_named
+    from srdist.quality import printed
     from srdist.quality import table as qualitytable
+    from srdist.quality.measures import parse_names
 
     made_by = _of_kernel(kernel)
     if degrade is not None:
@@ -99,15 +107,16 @@ def evaluate(
                 scale=scale,
                 made_by=made_by,
                 precision=precision,
+                measures=() if measures is None else parse_names(measures),
             ),
             device=device,
             warn=_warn,
         )
         if ranks.is_main():
             if as_json:
-                click.echo(json.dumps(qualitytable.as_json(table), allow_nan=False))
+                click.echo(json.dumps(printed.as_json(table), allow_nan=False))
             else:
-                click.echo(qualitytable.as_markdown(table) if markdown else qualitytable.as_text(table))
+                click.echo(printed.as_markdown(table) if markdown else printed.as_text(table))
             for failure in table.failures:
                 click.echo(f"srdist: {failure.name}: {failure.reason}", err=True)
             if table.failures:
@@ -116,7 +125,7 @@ def evaluate(
                     f"srdist: {len(table.failures)} of {total} images could not be evaluated", err=True
                 )
             if csv_file is not None:
-                write_named(csv_file, qualitytable.as_csv(table).encode())
+                write_named(csv_file, printed.as_csv(table).encode())
     if table.failures:
         click.get_current_context().exit(1)
 

@@ -75,3 +75,10 @@ def described(section: DegradationSection) -> str:
 
 def _made(section: DegradationSection) -> str:
     return "that of the pairs" if isinstance(section, PairsConfig) else f"made by {section.name}"
+
+
+def kernel_of(made_by: DegradationSection | None, info: WeightsInfo | None) -> Kernel | None:
+    """The kernel that alone made LR: of files of LR (`made_by` is None) the one that the weights were trained for."""
+    if made_by is None and info is not None:
+        made_by = trained_with(info, source="weights")
+    return made_by.kernel if isinstance(made_by, KernelConfig) else None

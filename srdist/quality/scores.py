@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -25,6 +25,7 @@ from srdist.networks.precision import Precision
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.tiling import NotFiniteError
 from srdist.quality import metrics
+from srdist.quality.measures import Measure, Of
 
 Method = Callable[[UInt8[Tensor, "n 3 h w"]], UInt8[Tensor, "n 3 H W"]]
 """LR to SR, on the CPU, as files would hold them; NotFiniteError where there is no result."""
@@ -58,6 +59,8 @@ class ImageScore:
     """NaN where the shaved image is smaller than the 11x11 window."""
     rmse: float
     """Of RGB in [0, 1], without a border; NaN where the method has no result."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """The measures that were asked for besides, by name; NaN where one has no number of this image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,23 @@ class Scores:
     ssim_y: float
     """Over the images that are large enough for the window; NaN where none is."""
     rmse: float
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Means of the measures that were asked for besides, each over the images that have the number; decibels above EQUAL_DB
+    count as EQUAL_DB."""
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """All means, as they are logged."""
+        return {"psnr_y_db": self.psnr_y_db, "ssim_y": self.ssim_y, "rmse": self.rmse, **self.more}
 
 
 def score_pairs(
-    methods: Mapping[str, Method], pairs: Iterable[PairLike], *, scale: int, device: torch.device
+    methods: Mapping[str, Method],
+    pairs: Iterable[PairLike],
+    *,
+    scale: int,
+    device: torch.device,
+    measures: Sequence[Measure] = (),
 ) -> dict[str, Scores]:
     """The mean scores of each method over all ranks' pairs, identical on every rank; a collective.
 
@@ -83,43 +99,74 @@ def score_pairs(
         WorkError: a method's output is not finite somewhere, or a pair of one rank cannot be read (raised on every rank).
     """
     mine: list[Mapping[str, ImageScore]] = ranks.together(
-        lambda: [row for pair in pairs for row in score_batch(methods, pair, scale=scale, device=device)]
+        lambda: [
+            row
+            for pair in pairs
+            for row in score_batch(methods, pair, scale=scale, device=device, measures=measures)
+        ]
     )
     rows = ranks.gather_items(mine)
     return ranks.together(lambda: mean_scores(methods, rows))
 
 
 def score_batch(
-    methods: Mapping[str, Method], pair: PairLike, *, scale: int, device: torch.device
-) -> Iterator[dict[str, ImageScore]]:
-    """The scores of each image of one batch, by method."""
-    columns = [
-        _score_method(upscale, pair.lr, pair.hr, scale=scale, device=device) for upscale in methods.values()
-    ]
-    for row in zip(*columns, strict=True):
-        yield dict(zip(methods, row, strict=True))
-
-
-def _score_method(
-    upscale: Method,
-    lr: UInt8[Tensor, "n 3 h w"],
-    hr: UInt8[Tensor, "n 3 H W"],
+    methods: Mapping[str, Method],
+    pair: PairLike,
     *,
     scale: int,
     device: torch.device,
-) -> list[ImageScore]:
-    try:
-        sr = upscale(lr).to(device)
-    except NotFiniteError:
-        if len(lr) == 1:
-            return [ImageScore(math.nan, math.nan, math.nan)]
-        alone = zip(lr[:, None], hr[:, None], strict=True)  # at least one of them: which?
-        return [score for one in alone for score in _score_method(upscale, *one, scale=scale, device=device)]
-    hr = hr.to(device)
-    psnr_y, ssim_y = (measure(sr, hr, border=scale) for measure in (metrics.psnr_y, metrics.ssim_y))
-    return [
-        ImageScore(*image) for image in torch.stack([psnr_y, ssim_y, metrics.rmse(sr, hr)], dim=1).tolist()
-    ]
+    measures: Sequence[Measure] = (),
+) -> Iterator[dict[str, ImageScore]]:
+    """The scores of each image of one batch, by method."""
+    batch = _Batch.of(pair.lr, pair.hr, scale=scale, device=device, measures=measures)
+    for row in zip(*(batch.scores(upscale) for upscale in methods.values()), strict=True):
+        yield dict(zip(methods, row, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Images to score methods on, and what all methods share of them."""
+
+    lr: UInt8[Tensor, "n 3 h w"]
+    hr: UInt8[Tensor, "n 3 H W"]
+    scale: int
+    device: torch.device
+    measures: Sequence[Measure]
+    beside: Mapping[str, Of]
+
+    @classmethod
+    def of(
+        cls,
+        lr: UInt8[Tensor, "n 3 h w"],
+        hr: UInt8[Tensor, "n 3 H W"],
+        *,
+        scale: int,
+        device: torch.device,
+        measures: Sequence[Measure],
+    ) -> _Batch:
+        hr = hr.to(device)
+        return cls(lr, hr, scale, device, measures, {each.name: each.beside(lr, hr) for each in measures})
+
+    def scores(self, upscale: Method) -> list[ImageScore]:
+        """Of each image."""
+        try:
+            sr = upscale(self.lr).to(self.device)
+        except NotFiniteError:
+            if len(self.lr) == 1:
+                return [ImageScore(math.nan, math.nan, math.nan)]
+            return [score for one in self._alone() for score in one.scores(upscale)]
+        shaved = [measure(sr, self.hr, border=self.scale) for measure in (metrics.psnr_y, metrics.ssim_y)]
+        more = [measure(sr) for measure in self.beside.values()]
+        columns = torch.stack([*shaved, metrics.rmse(sr, self.hr), *more], dim=1)
+        return [
+            ImageScore(psnr_y_db, ssim_y, rmse, dict(zip(self.beside, rest, strict=True)))
+            for psnr_y_db, ssim_y, rmse, *rest in columns.tolist()
+        ]
+
+    def _alone(self) -> Iterator[_Batch]:
+        """At least one of them has no result: which?"""
+        for lr, hr in zip(self.lr[:, None], self.hr[:, None], strict=True):
+            yield _Batch.of(lr, hr, scale=self.scale, device=self.device, measures=self.measures)
 
 
 def mean_scores(methods: Iterable[str], rows: Sequence[Mapping[str, ImageScore]]) -> dict[str, Scores]:
@@ -140,7 +187,15 @@ def _mean(name: str, scores: Sequence[ImageScore]) -> Scores:
         ),
         ssim_y=_mean_of(score.ssim_y for score in scores if not math.isnan(score.ssim_y)),
         rmse=_mean_of(score.rmse for score in scores),
+        more={name: _mean_of(_there(name, scores)) for name in (scores[0].more if scores else ())},
     )
+
+
+def _there(name: str, scores: Iterable[ImageScore]) -> Iterator[float]:
+    """The numbers of a measure that an image has."""
+    for score in scores:
+        if not math.isnan(value := score.more[name]):
+            yield min(value, EQUAL_DB) if name.endswith("_db") else value
 
 
 def _mean_of(values: Iterable[float]) -> float:

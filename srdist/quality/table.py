@@ -1,11 +1,9 @@
-"""The quality table: a set and a network in; means and single images beside the plain resamplings out, as text, Markdown, JSON, CSV."""
+"""The quality table: a set and a network in; means and single images beside the plain resamplings out."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from srdist.machine.progressbar import ProgressBar
 from srdist.machine.redaction import redacted
 from srdist.networks.precision import Precision
 from srdist.networks.weightfile import load_weights
-from srdist.quality.lowres import choose_degradation, described, of_pairs
+from srdist.quality.lowres import choose_degradation, described, kernel_of, of_pairs
+from srdist.quality.measures import Measure, MeasureName, choose, columns
 from srdist.quality.scores import (
     BATCH,
     EQUAL_DB,
@@ -70,6 +69,8 @@ class Evaluation:
     """What makes LR; None: what the weights were trained for."""
     precision: Precision = "fp32"
     """Of the network's convolutions."""
+    measures: Sequence[MeasureName] | None = ()
+    """Beside PSNR-Y, SSIM-Y and RMSE; None: all that can be taken here."""
 
 
 def evaluate(call: Evaluation, *, device: torch.device, warn: Say) -> QualityTable:
@@ -85,7 +86,9 @@ def evaluate(call: Evaluation, *, device: torch.device, warn: Say) -> QualityTab
     # Of what one rank alone meets here the others learn: they would wait for it for ever.
     job = ranks.together(lambda: _prepare(call, device=device, warn=warn))
     shown = _with_progress(job.pairs, total=job.total)
-    return tabulate(job.methods, shown, scale=job.scale, device=device, protocol=job.protocol)
+    return tabulate(
+        job.methods, shown, scale=job.scale, device=device, protocol=job.protocol, measures=job.measures
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class _Job:
     pairs: Iterator[Item]
     scale: int
     protocol: Mapping[str, Any]
+    measures: tuple[Measure, ...]
 
 
 def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
@@ -134,7 +138,15 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
     }
     if made_by is not None and made_by.details:
         protocol["degradation"] = made_by.model_dump(mode="json")
-    return _Job(methods, total, pairs, scale, protocol)
+    measures = choose(
+        call.measures,
+        scale=scale,
+        kernel=kernel_of(made_by, info),
+        made_by=f"LR is {described(made_by)}" if made_by is not None else f"no kernel is known of {lr}",
+        device=device,
+        warn=warn,
+    )
+    return _Job(methods, total, pairs, scale, protocol, measures)
 
 
 def _check_call(call: Evaluation) -> None:
@@ -164,6 +176,7 @@ def tabulate(
     scale: int,
     device: torch.device,
     protocol: Mapping[str, Any],
+    measures: Sequence[Measure] = (),
 ) -> QualityTable:
     """Score this rank's `pairs` and join those of all ranks; the same table on every rank; a collective.
 
@@ -180,7 +193,7 @@ def tabulate(
             if isinstance(pair, Failure):
                 mine.append(pair)
             else:
-                rows = score_batch(methods, pair, scale=scale, device=device)
+                rows = score_batch(methods, pair, scale=scale, device=device, measures=measures)
                 mine += (_checked(name, row) for name, row in zip(pair.names, rows, strict=True))
         return mine
 
@@ -192,7 +205,10 @@ def tabulate(
         ranks.raise_everywhere(WorkError(f"none of {len(failures)} images could be evaluated{first}"))
     scores = ranks.together(lambda: mean_scores(methods, [row for _, row in rows]))
     return QualityTable(
-        {**protocol, **_measures(scale), **_exceptions(rows)}, scores, tuple(rows), tuple(failures)
+        {**protocol, **_stated(scale), **columns(measures), **_exceptions(rows)},
+        scores,
+        tuple(rows),
+        tuple(failures),
     )
 
 
@@ -204,7 +220,7 @@ def _checked(name: str, row: Mapping[str, ImageScore]) -> Row | Failure:
     )
 
 
-def _measures(scale: int) -> dict[str, Any]:
+def _stated(scale: int) -> dict[str, Any]:
     return {
         "scale": scale,
         "border": scale,
@@ -219,75 +235,18 @@ def _measures(scale: int) -> dict[str, Any]:
 def _exceptions(rows: Iterable[Row]) -> dict[str, int]:
     """How many images the means treat apart; a count of none is left out."""
     equal = without_psnr = without_ssim = 0
+    without: dict[str, int] = {}
     for _, scores in rows:
         equal += any(math.isinf(score.psnr_y_db) for score in scores.values())
         without_psnr += any(math.isnan(score.psnr_y_db) for score in scores.values())
         without_ssim += any(math.isnan(score.ssim_y) for score in scores.values())
+        for name in next(iter(scores.values())).more:
+            missing = any(math.isnan(score.more[name]) for score in scores.values())
+            without[f"images_without_{name}"] = without.get(f"images_without_{name}", 0) + missing
     counts = {
         "images_equal_to_hr": equal,
         "images_too_small_for_psnr_y": without_psnr,
         "images_too_small_for_ssim_y": without_ssim,
+        **without,
     }
     return {name: count for name, count in counts.items() if count}
-
-
-def as_json(table: QualityTable) -> dict[str, Any]:
-    """The object of `srdist evaluate --json`; a mean that does not exist is null."""
-    methods = {
-        name: {
-            "psnr_y_db": _or_none(scores.psnr_y_db),
-            "ssim_y": _or_none(scores.ssim_y),
-            "rmse": _or_none(scores.rmse),
-        }
-        for name, scores in table.scores.items()
-    }
-    return {"images": len(table.rows), "protocol": dict(table.protocol), "methods": methods}
-
-
-def as_csv(table: QualityTable) -> str:
-    """One line for each image and method; PSNR `inf` for an image equal to HR, empty where a measure does not exist."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "method", "psnr_y_db", "ssim_y", "rmse"])
-    for image, scores in table.rows:
-        for method, score in scores.items():
-            values = (score.psnr_y_db, score.ssim_y, score.rmse)
-            writer.writerow(
-                [image, method, *("" if math.isnan(value) else f"{value:.6f}" for value in values)]
-            )
-    return text.getvalue()
-
-
-def as_text(table: QualityTable) -> str:
-    """Aligned columns for a terminal, and the protocol below."""
-    cells = [("", "PSNR-Y dB", "SSIM-Y", "RMSE"), *_cells(table)]
-    lines = [f"{name:<10}{psnr:>11}{ssim:>9}{rmse:>9}" for name, psnr, ssim, rmse in cells]
-    return "\n".join([*lines, "", *_protocol_lines(table)])
-
-
-def as_markdown(table: QualityTable) -> str:
-    """A Markdown table, and the protocol below."""
-    cells = [("method", "PSNR-Y dB", "SSIM-Y", "RMSE"), ("---", "---:", "---:", "---:"), *_cells(table)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([*lines, "", *(f"- {line}" for line in _protocol_lines(table))])
-
-
-def _cells(table: QualityTable) -> list[tuple[str, str, str, str]]:
-    def cell(value: float, digits: int) -> str:
-        return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-    return [
-        (name, cell(scores.psnr_y_db, 2), cell(scores.ssim_y, 4), cell(scores.rmse, 4))
-        for name, scores in table.scores.items()
-    ]
-
-
-def _protocol_lines(table: QualityTable) -> list[str]:
-    named = [
-        f"{name.replace('_', ' ')}: {value}" for name, value in table.protocol.items() if value is not None
-    ]
-    return [f"images: {len(table.rows)}", *named]
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from html import escape
@@ -47,7 +48,7 @@ def page(record: RunRecord) -> str:
         "<h2>Config</h2>",
         _config(record),
         f"<p>srdist {__version__}. PSNR-Y and SSIM-Y: luma of 8-bit images, border of {record.config.model.scale} pixels; "
-        "RMSE: RGB in [0, 1]; means over the validation images.</p>",
+        "RMSE: RGB in [0, 1]; means over the validation images. The other measures: docs/quality.md.</p>",
     ]
     return document(record.name, body)
 
@@ -94,13 +95,17 @@ def _quality(record: RunRecord) -> str:
     rows.append((f"srdist, best (step {record.best['step']:,})", record.best, ""))
     if record.val[-1]["step"] != record.best["step"]:
         rows.append((f"srdist, last (step {record.val[-1]['step']:,})", record.val[-1], ""))
+    shown = [*_SCORES, *(score for score in _MORE if score[0] in record.best)]
     cells = [
-        (name, *(f"{number_of(row, prefix + key):.{digits}f}" for key, digits in _SCORES))
+        (name, *(f"{number_of(row, prefix + key):.{digits}f}" for key, digits, _ in shown))
         for name, row, prefix in rows
     ]
-    return table(["", "PSNR-Y, dB", "SSIM-Y", "RMSE"], cells) + (
+    hr = number_of(record.best, "sharpness_hr")
+    return table(["", *(head for _, _, head in shown)], cells) + (
         f"<p>{record.best.get('images', 0):,} images of {escape(record.config.data.shards)}, "
-        f"split {escape(record.config.data.val_split)}.</p>"
+        f"split {escape(record.config.data.val_split)}"
+        + (f"; the sharpness of HR is {hr:.4f}" if math.isfinite(hr) else "")
+        + ".</p>"
     )
 
 
@@ -110,7 +115,13 @@ def _signs(record: RunRecord) -> list[str]:
     return ["<h2>Noticed</h2>", table(["step", ""], rows, numbers=False)] if rows else []
 
 
-_SCORES = (("psnr_y_db", 2), ("ssim_y", 4), ("rmse", 4))
+_SCORES = (("psnr_y_db", 2, "PSNR-Y, dB"), ("ssim_y", 4, "SSIM-Y"), ("rmse", 4, "RMSE"))
+_MORE = (
+    ("sharpness", 4, "Sharpness"),
+    ("spectrum_db", 2, "Distance of spectra, dB"),
+    ("consistency_db", 2, "Consistency with LR, dB"),
+)
+"""Which logs of earlier versions have not."""
 
 
 def _charts(record: RunRecord) -> list[Chart]:
@@ -132,6 +143,13 @@ def _charts(record: RunRecord) -> list[Chart]:
     return [
         beside_bicubic("PSNR-Y of validation, dB", "psnr_y_db"),
         beside_bicubic("SSIM-Y of validation", "ssim_y"),
+        *(
+            beside_bicubic(
+                f"{head.removesuffix(', dB')} of validation" + (", dB" if "dB" in head else ""), name
+            )
+            for name, _, head in _MORE
+            if record.best is not None and name in record.best
+        ),
         alone(f"Loss ({' + '.join(each.kind for each in record.config.train.all_losses)})", "loss", log=True),
         *(alone(_of_loss(name, record), name, log=True) for name in record.more_losses),
         alone("Learning rate", "learning_rate"),

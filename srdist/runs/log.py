@@ -8,7 +8,8 @@ metrics.jsonl holds one JSON object a line, each with `step` (optimizer steps do
   that it judges rightly), critic_r1, and drift_red, drift_green, drift_blue (SR brighter than HR, in levels of 255);
 - refused: a step whose loss or gradient was not finite, and the keys of its samples;
 - sign: what was noticed of the balance between network and critic, name and says;
-- val: psnr_y_db, ssim_y, rmse of the network and bicubic_psnr_y_db, bicubic_ssim_y, bicubic_rmse beside it, images;
+- val: psnr_y_db, ssim_y, rmse, sharpness, spectrum_db and, where a kernel alone makes LR, consistency_db of the network, the same
+  of bicubic beside it as bicubic_NAME, sharpness_hr, images;
 - stop, done: why, and the seconds trained.
 Rows of steps that a killed run had logged after its last checkpoint are removed when it resumes there.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,8 @@ def tell_network(log: RunLog, config: Config, beginning: Beginning) -> None:
 
 def tell_scores(log: RunLog, step: int, network: Scores, bicubic: Scores, *, best: bool) -> None:
     """Tell what a validation found."""
-    beside = {f"bicubic_{name}": value for name, value in asdict(bicubic).items() if name != "images"}
-    log.row("val", step, **asdict(network), **beside)
+    beside = {f"bicubic_{name}": value for name, value in bicubic.by_name.items() if name != "sharpness_hr"}
+    log.row("val", step, images=network.images, **network.by_name, **beside)
     if math.isnan(network.psnr_y_db):
         log.warn(
             f"validation at step {step}: PSNR-Y is not a number, so these weights cannot be the best "

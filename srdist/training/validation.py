@@ -15,6 +15,7 @@ from srdist.machine import arithmetic, ranks, stopping
 from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
+from srdist.quality.measures import own_measures
 from srdist.quality.scores import BATCH, Method, Scores, baseline, network_method, score_pairs
 from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.pairs import Pair, eval_stream, what_makes_lr
@@ -40,6 +41,7 @@ class Validator:
         self.index = ShardIndex.open(config.data.shards, config.data.val_split)
         self.network = config.model.for_use.build(seed=None).eval()
         self._upscale = network_method(self.network, device=device)
+        self._measures = own_measures(config.data.how_degraded, scale=config.model.scale)
         self.bad: list[BadSample] = []
         """Damaged samples that this rank has left out of the last validation."""
         self._bicubic: Scores | None = None
@@ -58,7 +60,11 @@ class Validator:
         cut_short = _CutShort()
         with arithmetic.for_use():
             scores = score_pairs(
-                methods, self._pairs(cut_short), scale=self.config.model.scale, device=self.device
+                methods,
+                self._pairs(cut_short),
+                scale=self.config.model.scale,
+                device=self.device,
+                measures=self._measures,
             )
         stopped, failed = ranks.any_rank(cut_short.by_request, cut_short.by is not None)
         if failed:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import socket
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -310,7 +311,8 @@ def test_evaluate_on_two_ranks_prints_what_it_prints_on_one(
     run: Run, odd_folder: Path, packed: Path, weights: Path, tmp_path: Path, source: str
 ) -> None:
     hr = {"folder": odd_folder, "shards": packed}[source]
-    call = ("evaluate", "--weights", weights, "--hr", hr, "--json", "--csv")
+    measures = ("--measures", "sharpness,spectrum,consistency")
+    call = ("evaluate", "--weights", weights, "--hr", hr, "--json", *measures, "--csv")
     one = run("srdist", *call, tmp_path / "one.csv")
     two = run(
         *("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
@@ -321,6 +323,9 @@ def test_evaluate_on_two_ranks_prints_what_it_prints_on_one(
     )
     assert two.returncode == 0, two.stderr
     assert two.stdout == one.stdout
+    assert list(json.loads(one.stdout)["methods"]["srdist"])[3:] == [
+        *("sharpness", "sharpness_hr", "spectrum_db", "consistency_db")
+    ]
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
@@ -508,3 +513,77 @@ def test_a_wrong_call_is_one_line(
     assert "Traceback" not in err
     assert len(err.splitlines()) <= (1 if "--hr" in call else 4), err
     assert not [path for path in tmp_path.rglob("*") if ".tmp" in path.name]
+
+
+def test_measures_that_are_asked_for_stand_in_table_json_and_csv(
+    capsys: pytest.CaptureFixture[str], odd_folder: Path, weights: Path, tmp_path: Path
+) -> None:
+    call = ("--weights", weights, "--hr", odd_folder, "--measures", "consistency,sharpness,spectrum")
+    code, out, _ = evaluate(capsys, *call, "--json", "--csv", tmp_path / "scores.csv")
+    assert code == 0
+    found = json.loads(out)
+    assert found["protocol"]["images_without_spectrum_db"] == 2
+    assert found["protocol"]["images_without_sharpness"] == 2
+    assert found["protocol"]["consistency_db"].startswith("PSNR of SR, reduced by bicubic, against LR")
+    means = {name: scores["spectrum_db"] for name, scores in found["methods"].items()}
+    assert 0 < means["srdist"] < 20
+    sharp = {name: scores["sharpness"] for name, scores in found["methods"].items()}
+    assert sharp["bilinear"] < sharp["bicubic"] < sharp["lanczos"]
+    assert sharp["bicubic"] < found["methods"]["bicubic"]["sharpness_hr"]
+    # What bicubic makes larger it makes small again nearly as it was.
+    assert found["methods"]["bicubic"]["consistency_db"] > 38
+    with (tmp_path / "scores.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "srdist"]
+    known = [float(row["spectrum_db"]) for row in rows if row["spectrum_db"]]
+    assert (len(rows), len(known)) == (7, 5)
+    assert means["srdist"] == pytest.approx(sum(known) / 5, abs=1e-5)
+    text = evaluate(capsys, *call)[1].splitlines()
+    assert text[0].split("  ")[-1] == "consistency dB"
+    assert {len(line) for line in text[:6]} == {len(text[0])}
+    assert evaluate(capsys, *call, "--markdown")[1].startswith(
+        "| method | PSNR-Y dB | SSIM-Y | RMSE | sharp |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--measures", "sharp"], "no measure 'sharp', expected all or some of sharpness,spectrum,"),
+        (["--measures", "sharpness,sharpness"], "one stands there twice"),
+        (["--measures", ""], "no measure ''"),
+        (
+            ["--measures", "consistency", "--degrade", "medium"],
+            "consistency: LR is made from HR by second_order web",
+        ),
+    ],
+)
+def test_a_measure_that_cannot_be_taken_is_refused(
+    capsys: pytest.CaptureFixture[str], odd_folder: Path, options: list[str], message: str
+) -> None:
+    code, out, err = evaluate(capsys, "--scale", 2, "--hr", odd_folder, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_of_all_measures_those_that_cannot_be_taken_are_told(
+    capsys: pytest.CaptureFixture[str], odd_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    code, out, err = evaluate(
+        capsys, "--scale", 2, "--hr", odd_folder, "--measures", "all", "--degrade", "mild", "--json"
+    )
+    assert code == 0
+    assert [line.split(": ")[:4] for line in err.splitlines()] == [
+        ["srdist", "warning", "left out", "consistency"],
+        *(
+            [
+                "srdist",
+                "warning",
+                "left out",
+                f"{name} needs torchmetrics and the torchvision of this torch, pip install 'srdist[perceptual]'",
+            ]
+            for name in ("lpips", "dists")
+        ),
+    ]
+    assert list(json.loads(out)["methods"]["bicubic"])[3:] == ["sharpness", "sharpness_hr", "spectrum_db"]

@@ -81,7 +81,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, np.nd
             psnr = {100: 31.0, 200: 32.5, 300: 32.25}[step]
             scores = {"psnr_y_db": psnr, "ssim_y": 0.9, "rmse": 0.025}
             bicubic = {"bicubic_psnr_y_db": 30.0, "bicubic_ssim_y": 0.85, "bicubic_rmse": 0.03}
-            log.row("val", step, images=7, **scores, **bicubic)
+            more = {
+                "sharpness": 0.5,
+                "spectrum_db": 6.25,
+                "bicubic_sharpness": 0.4,
+                "bicubic_spectrum_db": 9.0,
+            }
+            log.row("val", step, images=7, **scores, **bicubic, **more, sharpness_hr=0.6)
             log.picture(step, draw_grid(sample_rows(photos, gain=step / 400), title=f"step {step}"))
     log.row("refused", 300, loss=math.nan, grad_norm=1.0, keys=["000001"])
     with (run / "metrics.jsonl").open("a") as file:
@@ -105,9 +111,12 @@ def test_the_report_tells_what_happened(run_folder: Path, tmp_path: Path) -> Non
         "1:02 of training",
         "1 resumptions",
         "1 steps left out, not finite",
-        "srdist, best (step 200) 32.50 0.9000 0.0250",
+        "bicubic 30.00 0.8500 0.0300 0.4000 9.00",
+        "srdist, best (step 200) 32.50 0.9000 0.0250 0.5000 6.25",
+        "Distance of spectra of validation, dB",
+        "split val; the sharpness of HR is 0.6000",
         "srdist, last (step 300) 32.25 0.9000 0.0250",
-        "7 images of some <set>, split val",
+        "7 images of some <set>, split val;",
         "0 to 200 start 2 x AMD EPYC 16 x 1",
         "stopped: SIGTERM",
         "200 to 300 resume",
@@ -374,7 +383,7 @@ def test_a_browser_shows_the_report_and_its_controls_work(
     assert found["told"] == "step 200: srdist 32.5, bicubic 30"
     assert found["pointers"] == 2
     assert found["overflow"] == 0  # nothing is wider than the window
-    assert len(found["charts"]) == 8
+    assert len(found["charts"]) == 10
     assert min(found["charts"]) > 100
 
 

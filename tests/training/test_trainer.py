@@ -272,7 +272,12 @@ def test_other_losses_bring_the_error_down(small_set: Path, tmp_path: Path, loss
     result = here.train()
     assert result.scores is not None
     assert result.scores.psnr_y_db == result.best_psnr_y_db
-    assert result.scores.psnr_y_db > here.rows("val")[-1]["bicubic_psnr_y_db"]
+    row = here.rows("val")[-1]
+    assert result.scores.psnr_y_db > row["bicubic_psnr_y_db"]
+    assert {name: row[name] for name in result.scores.more} == result.scores.more
+    assert min(row["spectrum_db"], row["bicubic_spectrum_db"]) > 0
+    assert row["bicubic_sharpness"] < row["sharpness_hr"]
+    assert row["consistency_db"] > 30
 
 
 def test_who_watches_sees_each_validation_and_may_stop_the_run(small_set: Path, tmp_path: Path) -> None:
