@@ -8,6 +8,7 @@ from srdist.config import Config
 from srdist.machine.device import split_batch
 from srdist.machine.errors import UserError
 from srdist.shards.reader import ShardIndex
+from srdist.stream.pairs import what_makes_lr
 from srdist.sweeps.sweepfile import Sweep
 
 _MOST_SETS = 100
@@ -20,20 +21,22 @@ def check_trials(sweep: Sweep, *, world: int) -> Iterator[str]:
         world: ranks that work on a trial together.
 
     Raises:
-        UserError: a trial could not begin: its images are not there, or its batch cannot be shared out.
+        UserError: a trial could not begin: its images are not there, their LR does not come from where it says, or
+            its batch cannot be shared out.
     """
     configs = list(sweep.configs())
     batches = {(config.train.global_batch, config.train.rank_batch): None for config in configs}
     splits = {
-        (config.data.shards, split): None
+        (data.shards, split, repr(data.how_degraded), config.model.scale): data.how_degraded
         for config in configs
-        for split in (config.data.train_split, config.data.val_split)
+        for data in [config.data]
+        for split in (data.train_split, data.val_split)
     }
     try:
         for global_batch, rank_batch in batches:
             split_batch(global_batch, world=world, rank_batch=rank_batch)
-        for shards, split in list(splits)[:_MOST_SETS]:
-            ShardIndex.open(shards, split)
+        for (shards, split, _, scale), made_by in list(splits.items())[:_MOST_SETS]:
+            what_makes_lr(ShardIndex.open(shards, split), made_by, scale=scale)
     except UserError as error:
         raise UserError(f"{sweep.source}: {error}") from error
     if len({_task(config) for config in configs}) > 1:

@@ -164,6 +164,9 @@ def test_a_batch_or_images_that_a_trial_could_not_begin_with_are_told_before_the
     sets = {"data.shards": [str(small_set), str(tmp_path / "none")]}
     with pytest.raises(UserError, match="none"):
         sweep_here(sweep_file(tmp_path, small_set, fields=sets), tmp_path / "sweep")
+    pairs = ("data.kernel=null", "data.degradation={kind: pairs}")
+    with pytest.raises(UserError, match="LR is to be that of pairs, but the set has HR images alone"):
+        sweep_here(sweep_file(tmp_path, small_set, *pairs), tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
