@@ -114,7 +114,11 @@ def _cut(source: Source, image: Image.Image, tiles: Tiles, spool: Spool) -> list
         checked.append(one)
     if not checked:
         smallest = "x".join(map(str, tiles.smallest_sides))
-        return source.relative, NO_TILE, f"is {height}x{width} (height x width), below {smallest} of a tile"
+        return (
+            source.relative,
+            NO_TILE,
+            f"is {height}x{width} (height x width): no tile of {smallest} or more in it",
+        )
     return checked
 
 

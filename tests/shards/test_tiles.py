@@ -94,7 +94,7 @@ def test_tiles_may_be_as_small_as_the_recipe_says_and_an_image_below_is_counted(
     assert report.left_out == report.left_out_as_asked == {"no tile": 1}
     reason = json.loads((tmp_path / "set" / "left_out.jsonl").read_text())
     assert reason["image"] == "tiny.png"
-    assert reason["reason"] == "is 90x27 (height x width), below 28x28 of a tile"
+    assert reason["reason"] == "is 90x27 (height x width): no tile of 28x28 or more in it"
 
 
 def test_a_second_run_gives_the_same_bytes_with_other_threads_and_nothing_waits_on_disk(
