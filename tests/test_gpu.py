@@ -11,6 +11,7 @@ import pytest
 from benchmarks.floor import convolutions, floor_s
 from benchmarks.gpu.__main__ import PARTS
 from benchmarks.gpu.goals import verdicts
+from benchmarks.gpu.material import unfit
 from srdist.networks.config import SRCNNConfig
 from tests.conftest import ROOT, Run
 
@@ -67,6 +68,14 @@ def test_a_part_that_hangs_or_breaks_or_dies_ends_alone_and_leaves_what_it_had(
     assert (dead["rows"], dead["failed"]) == ([2], "its process ended with exit code -11")
     assert (hung["rows"], hung["failed"]) == ([1], "ended after 5 s")
     assert late["failed"] == "not begun: no time was left"
+
+
+def test_a_set_that_will_not_do_is_one_line(small_set: Path, tmp_path: Path) -> None:
+    assert unfit(small_set, least=16) is None
+    assert "training images, expected 256 or more" in str(unfit(small_set, least=256))
+    said = str(unfit(tmp_path, least=16))
+    assert str(tmp_path) in said
+    assert "\n" not in said
 
 
 def test_a_goal_of_a_part_that_failed_is_missed_and_one_that_was_not_run_is_not_asked() -> None:

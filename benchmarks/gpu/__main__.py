@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.gpu import correctness, loading, memory, ranks, runs, seedscript, steps, upscaling
 from benchmarks.gpu.goals import verdicts
 from benchmarks.gpu.machine import machine
-from benchmarks.gpu.material import Material, Peaks, make_set
+from benchmarks.gpu.material import Material, Peaks, make_set, unfit
 from benchmarks.gpu.part import Part, run_part
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.processes import ROOT
@@ -67,6 +67,8 @@ def main() -> None:
     end = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="srdist-gpu-") as name:
         shards = options.shards or _packed() or make_set(Path(name), sizes)
+        if wrong := unfit(shards, least=sizes.batches[len(sizes.batches) // 2]):
+            parser.error(wrong)
         material = Material(Path(name), shards, device, sizes)
         figures = measure(material, options.only or list(PARTS), end=end, into=options.json)
     missed = [row for row in figures["goals"] if not row["reached"]]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.peaks import Numbers
+from srdist.machine.errors import UserError
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
@@ -59,6 +60,23 @@ class Material:
         """Files of the training split, again from the first where there are fewer."""
         index = ShardIndex.open(str(self.shards), "train")
         return [index.read(i % len(index)) for i in range(count)]
+
+
+def unfit(shards: Path, *, least: int) -> str | None:
+    """Why a set will not do, in one line; None where it will.
+
+    Args:
+        least: training images that it must have, those of a batch.
+    """
+    try:
+        train, val = (ShardIndex.open(str(shards), split) for split in ("train", "val"))
+    except (UserError, OSError) as error:
+        return f"--shards: {error}"
+    if train.image_size is None or val.image_size is None:
+        return f"--shards: the images of {shards} are not of one size, as faces are"
+    if len(train) < least:
+        return f"--shards: {shards} has {len(train)} training images, expected {least} or more"
+    return None
 
 
 def picture(number: int, *, height: int, width: int) -> np.ndarray:
