@@ -180,6 +180,24 @@ def any_rank(*flags: bool) -> list[bool]:
     return [bool(count) for count in reduce_sums(torch.tensor(flags, dtype=torch.int64))]
 
 
+def any_rank_soon(*flags: bool) -> Callable[[], list[bool]]:
+    """As any_rank, without waiting for the other ranks: what is returned waits, and gives the answer.
+
+    Every rank asks for the answer before the next collective that is to come after it.
+    """
+    if not joined():
+        return lambda: list(flags)
+    values = torch.tensor(flags, dtype=torch.int64)
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    work = dist.all_gather(parts, values, group=_control_group(), async_op=True)
+
+    def answer() -> list[bool]:
+        work.wait()
+        return [bool(count) for count in torch.stack(parts).sum(0)]
+
+    return answer
+
+
 def broadcast(value: T) -> T:
     """Rank 0's `value` (anything that pickles), on every rank."""
     if not joined():

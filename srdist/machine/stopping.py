@@ -8,6 +8,7 @@ during start-up is not lost; this module imports no torch.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """SIGHUP is a closed terminal or ssh window."""
 STOP_S = 15.0
 """Time between a signal and the end of a command that saves nothing, at most."""
+
+
+LOOK_EVERY_S = 1.0
+"""Time between two looks for the file STOP, in training: on a network file system each is a message."""
 
 
 class StopRequested(Exception):  # noqa: N818 (no error: somebody asked)
@@ -123,6 +128,28 @@ def requested(run: Path | None = None) -> str | None:
     if run is not None and (run / "STOP").exists():
         return "STOP file"
     return None
+
+
+class Requests:
+    """What asks a run to stop: as `requested`, but that the file STOP is looked for once a second, and no more.
+
+    Args:
+        run: the run's folder; None on ranks that do not look for the file.
+    """
+
+    def __init__(self, run: Path | None) -> None:
+        self._run = run
+        self._look_at = -math.inf
+        self._reason: str | None = None
+
+    def __call__(self) -> str | None:
+        """Why to stop, from the first time on that there is a reason."""
+        if self._reason is None:
+            looks = time.monotonic() >= self._look_at
+            if looks:
+                self._look_at = time.monotonic() + LOOK_EVERY_S
+            self._reason = requested(self._run if looks else None)
+        return self._reason
 
 
 def _note(number: int, _frame: FrameType | None) -> None:

@@ -109,6 +109,11 @@ class TrainStream:
         """The one iterator of this stream: micro-batches without end."""
         return self._pairs
 
+    @property
+    def memory(self) -> UInt8[Tensor, " bytes"]:
+        """Of the ring: what every Pair's values are views of."""
+        return torch.from_numpy(self._ring.memory)
+
     def close(self) -> None:
         """Stop the workers."""
         self._ring.close()

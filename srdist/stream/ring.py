@@ -73,8 +73,8 @@ class Ring:
         self._who, self._should_stop = who, should_stop
         # Anonymous shared memory, not /dev/shm: containers often limit that to 64 MB.
         slots = max(1, workers * DEPTH)
-        memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
-        self._slots = memory.reshape(slots, slot_bytes)
+        self.memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
+        self._slots = self.memory.reshape(slots, slot_bytes)
         self._workers: list[Worker] = []
         # Workers ignore the signal that multiprocessing ends them with: stop them before its exit handler waits.
         self.close = weakref.finalize(self, _stop, self._workers)

@@ -4,6 +4,8 @@ trainer     the training loop
 beginning   the network as a run begins with it
 rehearsal   a pass through a network that leaves no trace in it
 draws       what a network draws by chance, made of seed, step and rank
+feed        whole steps, fetched and agreed upon one ahead
+devicecopies pairs to a CUDA device, beside what it computes
 learner     one guarded optimizer step
 losses      the losses of a run by name, and their sum
 contest     the network against its critic

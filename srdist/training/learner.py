@@ -219,9 +219,7 @@ class Learner:
         return placed.train()
 
     def _to_device(self, images_u8: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        if self.device.type == "cuda":
-            images_u8 = images_u8.pin_memory().to(self.device, non_blocking=True)
-        return to_float(images_u8).contiguous(memory_format=self.layout)
+        return to_float(images_u8.to(self.device, non_blocking=True)).contiguous(memory_format=self.layout)
 
     def _warm_up(self, images: int, height: int, width: int) -> None:
         """A step of the run's own shapes on nothing, given up before the optimizer, at every start.

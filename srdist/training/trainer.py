@@ -1,12 +1,12 @@
 """The one training loop: shards in, a run folder with checkpoints, weights, metrics and samples out.
 
-A step is: fetch, agree with the other ranks to go on, forward and backward, guarded optimizer step. Everything
-else (log line, validation, checkpoint) happens at step boundaries, on all ranks alike.
+A step is: fetch and agree with the other ranks to go on, one step ahead; forward and backward; guarded optimizer step.
+Everything else (log line, validation, checkpoint) happens at step boundaries, on all ranks alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,20 +18,19 @@ from srdist.config import Config
 from srdist.losses.config import check_size
 from srdist.machine import ranks, stopping
 from srdist.machine.device import configure_threads, environment, open_accelerator, split_batch
-from srdist.machine.errors import UserError
-from srdist.machine.stopping import StopRequested
 from srdist.networks.network import Network
 from srdist.quality.scores import Scores
 from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
-from srdist.shards.reader import BadSample, ShardIndex
-from srdist.stream.pairs import Pair, TrainStream, check_set
+from srdist.shards.reader import ShardIndex
+from srdist.stream.pairs import TrainStream, check_set
 from srdist.stream.share import Share
 from srdist.training.announce import tell_network, tell_scores, tell_start
 from srdist.training.beginning import begin_network
 from srdist.training.draws import seed_draws
 from srdist.training.faults import Faults
+from srdist.training.feed import Feed
 from srdist.training.learner import Learner
 from srdist.training.progress import Progress
 from srdist.training.schedule import learning_rate
@@ -85,6 +84,7 @@ class Trainer:
             )
         )
         self._lock: BaseFileLock | None = None
+        self._requested = stopping.Requests(run if ranks.is_main() else None)
         ranks.main_first(self._take_lock)
         self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
         try:
@@ -128,11 +128,10 @@ class Trainer:
             return self._result(None)
         stopped: str | None = None
         stopping.begin_training()
-        with ranks.together(self._stream) as stream:
-            pairs = iter(stream)
+        with ranks.together(self._stream) as stream, self._feed(stream) as feed:
             self.progress.start()
             while stopped is None and (counts.step < steps or self._due("validate")):
-                stopped = self._validate() if self._due("validate") else self._step(pairs)
+                stopped = self._validate() if self._due("validate") else self._step(feed)
         self.progress.count()
         if stopped is not None:
             stopped = ranks.broadcast(stopped)
@@ -170,62 +169,37 @@ class Trainer:
         if self._lock is not None:
             self._lock.release()
 
-    def _step(self, pairs: Iterator[Pair]) -> str | None:
+    def _step(self, feed: Feed) -> str | None:
         """One optimizer step and what is due after it; the reason if a stop was asked for instead."""
-        counts, fetched = self.state.counts, []
-        bad: list[BadSample] = []
+        counts, step = self.state.counts, feed.next()
+        if step.any_failure:
+            ranks.raise_everywhere(step.failure)
+        if step.any_stop:
+            return step.stop or "another rank was asked to stop"
+        if step.any_bad:
+            self.faults.note_bad(step.bad)
+        feed.ready()
+        if counts.step + 1 < self.config.train.steps:
+            feed.look_ahead()
         self.learner.begin(counts.step)
-        for i in range(self.accumulation):
-            last = i == self.accumulation - 1
-            pair, failure = self._fetch(pairs)
-            if pair is not None:
-                fetched.append((pair.positions.clone(), pair.ids.clone()))
-                bad += pair.bad
-            if last or pair is None:
-                # Before the pass whose end waits for the other ranks: once a step, on every rank.
-                stop = self._agree_to_go_on(failure, bad)
-                if stop is not None:
-                    self.learner.abandon()
-                    return stop
-            assert pair is not None
+        for i, pair in enumerate(step.pairs):
             seed_draws(self.config.train.seed, step=counts.step, rank=ranks.rank(), part=i)
-            self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=last)
+            self.learner.accumulate(pair.lr, pair.hr, pair.weight, last=i == self.accumulation - 1)
         values = self.learner.update(counts.step, learning_rate(counts.step, self.config.train))
         counts.step += 1
         self.progress.step_done()
-        for positions, ids in fetched:
-            self.state.proof.add(positions, ids)
-            self.state.trace.add_ids(counts.step, ids)
+        for pair in step.pairs:
+            self.state.proof.add(pair.positions, pair.ids)
+            self.state.trace.add_ids(counts.step, pair.ids)
         self.state.trace.add(counts.step, values)
         self._after_step()
-        return None
-
-    def _fetch(self, pairs: Iterator[Pair]) -> tuple[Pair | None, Exception | None]:
-        try:
-            with self.progress.waiting():
-                return next(pairs), None
-        except StopRequested:
-            return None, None
-        except (UserError, OSError) as error:
-            return None, error
-
-    def _agree_to_go_on(self, failure: Exception | None, bad: list[BadSample]) -> str | None:
-        """Raise any rank's failure on all, note damaged samples, return why to stop if any rank was asked to."""
-        stop = stopping.requested(self.run if ranks.is_main() else None)
-        any_stop, any_failure, any_bad = ranks.any_rank(stop is not None, failure is not None, bool(bad))
-        if any_failure:
-            ranks.raise_everywhere(failure)
-        if any_stop:
-            return stop or "another rank was asked to stop"
-        if any_bad:
-            self.faults.note_bad(bad)
         return None
 
     def _after_step(self) -> None:
         """What is due at this step boundary, but for the validation."""
         counts, config = self.state.counts, self.config.train
-        # A host that computes need not wait to look; a GPU is asked only at log lines.
-        if self._due("log") or self._due("checkpoint") or self.accelerator.device.type == "cpu":
+        # Neither the device nor the other ranks are waited for in between.
+        if self._due("log") or self._due("checkpoint"):
             self.faults.judge(self.state.trace.flush())
         for epoch in self.state.proof.finished(counts.step * config.global_batch):
             total = ranks.reduce_sums(self.state.proof.take(epoch))
@@ -329,5 +303,15 @@ class Trainer:
             should_stop=self._should_stop,
         )
 
+    def _feed(self, stream: TrainStream) -> Feed:
+        return Feed(
+            iter(stream),
+            memory=stream.memory,
+            device=self.accelerator.device,
+            micro_batches=self.accumulation,
+            requested=self._requested,
+            waiting=self.progress.waiting,
+        )
+
     def _should_stop(self) -> bool:
-        return stopping.requested(self.run if ranks.is_main() else None) is not None
+        return self._requested() is not None

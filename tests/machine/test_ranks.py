@@ -36,6 +36,13 @@ def _damaged_pairs() -> Iterator[PairLike]:
     yield from ()
 
 
+def _asked_ahead(rank: int) -> list[bool]:
+    answer = ranks.any_rank_soon(rank == 0, False)
+    # What comes in between does not get mixed up with it.
+    assert ranks.any_rank(rank == 1, True) == [True, True]
+    return answer()
+
+
 def _a_rank(rank: int, world: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
@@ -47,6 +54,7 @@ def _a_rank(rank: int, world: int, port: int, folder: str) -> None:
         _raised_by(lambda: _only_rank_1(FileNotFoundError(2, "No such file or directory", "b.tar"))),
         str(ranks.together(ranks.rank)),
         str(ranks.any_rank(rank == 1, False)),
+        str(_asked_ahead(rank)),
         str(ranks.gather_items([rank])),
     ]
     Path(folder, str(rank)).write_text("\n".join(told))
@@ -68,7 +76,7 @@ def test_what_one_rank_meets_is_raised_on_all_or_told_by_that_rank(tmp_path: Pat
     assert first[3] == "nothing"
     assert second[3] == "OwnError: rank 1: b.tar: No such file or directory"
     assert (first[4], second[4]) == ("0", "1")
-    assert first[5:] == second[5:] == ["[True, False]", "[0, 1]"]
+    assert first[5:] == second[5:] == ["[True, False]", "[True, False]", "[0, 1]"]
 
 
 def test_alone_an_error_stays_what_it_is() -> None:

@@ -60,6 +60,23 @@ def test_a_file_stop_in_the_run_folder_is_a_request(tmp_path: Path) -> None:
     assert stopping.requested() is None
 
 
+def test_training_looks_for_the_file_once_a_second_and_remembers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    asked, never = stopping.Requests(tmp_path), stopping.Requests(None)
+    assert asked() is None
+    (tmp_path / "STOP").touch()
+    now[0] += 0.9 * stopping.LOOK_EVERY_S
+    assert asked() is None
+    now[0] += 0.2 * stopping.LOOK_EVERY_S
+    assert asked() == "STOP file"
+    (tmp_path / "STOP").unlink()
+    assert asked() == "STOP file"
+    assert never() is None
+
+
 def ended_by(number: signal.Signals, *, begun: str, work: str, prepare: str = "") -> tuple[int, str]:
     """Exit code and standard error of a process that gets a signal when it has said `begun`."""
     code = f"from srdist.machine.stopping import ending\n{prepare}\nwith ending():\n    print({begun!r}, flush=True)\n    {work}"

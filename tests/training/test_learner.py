@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -174,3 +175,22 @@ def test_a_network_that_has_no_deterministic_algorithm_is_refused_where_the_same
             Learner(network, config, Accelerator(cpu=True), images_per_step=4, lr_shape=(4, 8, 8))
     finally:
         arithmetic.set_for_training(tf32=False, deterministic=False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["no", "fp16", "bf16"])
+def test_on_a_gpu_no_step_waits_for_the_device(precision: str) -> None:
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision=precision)
+    config = TrainConfig(global_batch=4, ema_decay=0.9, max_grad_norm=1.0)
+    trained = Learner(THIN.build(seed=0), config, accelerator, images_per_step=4, lr_shape=(4, 8, 8))
+    on_device = [[each.to(accelerator.device) for each in batch(step)] for step in range(4)]
+    try:
+        for step, (lr, hr, weight) in enumerate(on_device):
+            if step == 1:  # the first one makes the optimizer's state
+                torch.cuda.set_sync_debug_mode("error")
+            trained.accumulate(lr, hr, weight, last=True)
+            trained.update(step, 1e-3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        AcceleratorState._reset_state()
