@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,7 +222,10 @@ def test_memory_that_cudnn_or_cublas_lack_is_known_as_such(words: str) -> None:
 
 
 class Elsewhere(Around):
-    """A network for which only the CPU has memory."""
+    """A network for which only the CPU has memory, and which two threads use at once."""
+
+    def to(self, *places: Any, **options: Any) -> Any:
+        return self if torch.device("meta") in places else super().to(*places, **options)
 
     def forward(self, lr: Tensor) -> Tensor:
         if lr.device.type != "cpu":
@@ -233,7 +238,9 @@ def test_the_way_to_the_cpu_is_said_aloud_and_all_images_come_out(photos: dict[s
     said: list[str] = []
     job = TiledNetwork(Elsewhere(lively(small())), device=torch.device("meta"), tell=said.append)
     assert (job.batch, job.lanes) == (64, 2)
-    for large, image in zip(job.upscale_many(images), images, strict=True):
+    with ThreadPoolExecutor(2) as lanes:
+        made = [large for part in lanes.map(job.upscale_many, [images, images]) for large in part]
+    for large, image in zip(made, images * 2, strict=True):
         assert np.array_equal(large, in_tiles(lively(small())).upscale(image))
     assert job.device == CPU
     (line,) = said
