@@ -7,7 +7,7 @@ leave to what they start. What is no number there counts as absent; torch itself
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,7 +64,9 @@ class Launch:
             parts = number("SLURM_ARRAY_TASK_COUNT", part + 1)
         elif part_of is None and "JOB_COMPLETION_INDEX" in environ:
             part, parts = number("JOB_COMPLETION_INDEX", 0), number("JOB_COMPLETIONS", 0)
-        local_rank, local_world = number("LOCAL_RANK", 0), max(number("LOCAL_WORLD_SIZE", 1), 1)
+        # Scripts that set RANK by Slurm's or MPI's own numbers often leave the rank on this machine to those.
+        others = number("OMPI_COMM_WORLD_LOCAL_RANK", number("SLURM_LOCALID", 0)) if joins else 0
+        local_rank, local_world = number("LOCAL_RANK", others), max(number("LOCAL_WORLD_SIZE", 1), 1)
         cores = usable_cores()
         # The script of a Slurm job has SLURM_PROCID and SLURM_NTASKS as well: only a step was started by srun.
         if not joins and "SLURM_STEP_ID" in environ:
@@ -87,6 +89,11 @@ class Launch:
             joins=joins,
             on_cpu=environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"),
         )
+
+    def pass_on(self, environ: MutableMapping[str, str]) -> None:
+        """Leave LOCAL_RANK, which is all that accelerate looks for, where ranks were started without one."""
+        if self.joins and self.world > 1:
+            environ.setdefault("LOCAL_RANK", str(self.local_rank))
 
     def gpu(self, count: int) -> int:
         """Number of this process's own GPU among the `count` that it sees.

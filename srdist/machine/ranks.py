@@ -80,8 +80,9 @@ def computes_on_cpu() -> bool:
 
 
 def take_own_gpu() -> None:
-    """Let accelerate take this process's GPU where several processes each work alone on one machine: else all are on the first."""
+    """Let accelerate take this process's GPU where its launcher leaves no LOCAL_RANK: else all are on the first one."""
     launch = Launch.of(os.environ)
+    launch.pass_on(os.environ)
     if not launch.joins and not computes_on_cpu() and torch.cuda.is_available():
         number = launch.gpu(torch.cuda.device_count())
         torch.cuda.set_device(number)

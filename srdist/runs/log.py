@@ -8,6 +8,7 @@ metrics.jsonl holds one JSON object a line, each with `step` (optimizer steps do
   that it judges rightly), critic_r1, and drift_red, drift_green, drift_blue (SR brighter than HR, in levels of 255);
 - refused: a step whose loss or gradient was not finite, and the keys of its samples;
 - sign: what was noticed of the balance between network and critic, name and says;
+- overflow: a step of fp16 that was left out as its scaled gradients were too large, and the factor, which is halved then;
 - val: psnr_y_db, ssim_y, rmse, sharpness, spectrum_db and, where a kernel alone makes LR, consistency_db of the network, the same
   of bicubic beside it as bicubic_NAME, sharpness_hr, images;
 - stop, done: why, and the seconds trained.

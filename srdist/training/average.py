@@ -16,20 +16,26 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, *, decay: float) -> None:
         self.decay = decay
-        self.tensors = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        # Of the parameters' and buffers' own memory: in training they are changed in place only.
+        state = module.state_dict()
+        self.tensors = {name: value.detach().clone() for name, value in state.items()}
+        floats = [name for name, average in self.tensors.items() if average.is_floating_point()]
+        self._averages, self._state = (
+            [self.tensors[name] for name in floats],
+            [state[name] for name in floats],
+        )
+        self._counts = [(self.tensors[name], state[name]) for name in self.tensors.keys() - set(floats)]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int, *, refused: Float[Tensor, ""]) -> None:
-        """Move towards the state of `module`, after optimizer step `step` (0 is the first); not where it was refused."""
-        state = module.state_dict()
-        # The way to oneself is nought, exactly, and no host has to wait to learn whether it is to be gone.
-        towards = {
-            name: torch.where(refused.bool(), average, state[name]) for name, average in self.tensors.items()
-        }
-        floats = [name for name, average in self.tensors.items() if average.is_floating_point()]
-        for name in self.tensors.keys() - set(floats):
-            self.tensors[name].copy_(towards[name])
+    def update(self, step: int, *, refused: Float[Tensor, ""]) -> None:
+        """Move towards the module's state, after optimizer step `step` (0 is the first).
+
+        Not where the step was refused, in which case that state is what it was before the step: finite.
+        """
+        for average, count in self._counts:
+            average.copy_(count)
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            [self.tensors[name] for name in floats], [towards[name] for name in floats], weight
-        )
+        # Nought of the way is nought, exactly, and no host has to wait to learn whether it is to be gone.
+        ways = torch._foreach_sub(self._state, self._averages)
+        torch._foreach_mul_(ways, weight * (1 - refused))
+        torch._foreach_add_(self._averages, ways)

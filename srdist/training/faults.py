@@ -22,13 +22,16 @@ class Faults:
         self.state, self.config, self.run, self.index, self.log = state, config, run, index, log
 
     def judge(self, steps: Sequence[StepValues]) -> None:
-        """Count refused steps and name their samples.
+        """Count refused steps and name their samples; a float16 factor that was too large is no fault, and is noted alone.
 
         Raises:
             WorkError: train.max_bad_steps in a row.
         """
         counts, limit = self.state.counts, self.config.train.max_bad_steps
         for step in steps:
+            if step.overflowed:
+                self.log.row("overflow", step.step, loss_scale=step.loss_scale)
+                continue
             counts.refused_in_row = counts.refused_in_row + 1 if step.refused else 0
             if not step.refused:
                 continue

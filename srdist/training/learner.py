@@ -138,12 +138,13 @@ class Learner:
                 nn.utils.clip_grads_with_norm_(trained.module.parameters(), self.config.max_grad_norm, norm)
             trained.step(rates[name], refused=refused)
             if trained.ema is not None and self._network_learns:
-                trained.ema.update(trained.module, step, refused=refused)
+                trained.ema.update(step, refused=refused)
+        scale = torch.ones_like(refused) if scaler is None else scaler.scale(torch.ones_like(refused))
         if scaler is not None:
             # Once for all: the scaler would forget what it has unscaled between one optimizer and the next.
             scaler.update()
         sums, self._sums = self._sums, {}
-        return StepTensors(sums, norms, refused)
+        return StepTensors(sums, norms, refused, scale)
 
     def abandon(self) -> None:
         """Forget what `accumulate` has gathered since the last update."""

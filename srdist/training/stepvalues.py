@@ -24,6 +24,8 @@ class StepTensors:
     """Of the gradients, the same on every rank; "grad_norm" is the network's."""
     refused: Float[Tensor, ""]
     """1 if the step was left out, the same on every rank."""
+    loss_scale: Float[Tensor, ""]
+    """Factor by which the gradients were made larger, for float16; else 1. The same on every rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,13 @@ class StepValues:
     losses: Mapping[str, float]
     norms: Mapping[str, float]
     refused: bool
+    loss_scale: float = 1.0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the step was left out only because its gradients were made too large for float16: the next factor is smaller."""
+        losses_are_finite = all(math.isfinite(value) for value in self.losses.values())
+        return self.refused and self.loss_scale > 1 and losses_are_finite
 
     def not_finite(self) -> list[str]:
         """Names of what is not finite, as they are logged: the losses it began with, or else the gradients."""
@@ -70,7 +79,7 @@ class Trace:
         steps = [step for step, _ in self._pending]
         first = self._pending[0][1]
         tensors = [
-            torch.stack([*values.losses.values(), *values.norms.values(), values.refused])
+            torch.stack([*values.losses.values(), *values.norms.values(), values.refused, values.loss_scale])
             for _, values in self._pending
         ]
         table = torch.stack(tensors).double().cpu()
@@ -82,8 +91,9 @@ class Trace:
                 dict(zip(first.losses, of_losses, strict=True)),
                 dict(zip(first.norms, of_norms, strict=True)),
                 bool(refused),
+                scale,
             )
-            for step, of_losses, (*of_norms, refused) in zip(
+            for step, of_losses, (*of_norms, refused, scale) in zip(
                 steps, losses.tolist(), table[:, count:].tolist(), strict=True
             )
         ]

@@ -48,6 +48,8 @@ INDEXED = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "4"}
         (TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate", (5, 8, 1, 4), True),
         ({"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate", (0, 1, 0, 1), False),
         ({"RANK": "1", "WORLD_SIZE": "2"}, "ranks", (1, 2, 0, 1), True),
+        ({"RANK": "5", "WORLD_SIZE": "8", "SLURM_LOCALID": "1"}, "ranks", (5, 8, 1, 1), True),
+        ({"RANK": "5", "WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}, "ranks", (5, 8, 1, 1), True),
         (STEP, "srun", (1, 3, 1, 2), False),
         (
             STEP | {"SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_NODEID": "1"},

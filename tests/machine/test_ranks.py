@@ -88,3 +88,14 @@ def test_alone_an_error_stays_what_it_is() -> None:
 def test_a_lost_connection_is_told_as_a_lost_rank() -> None:
     with pytest.raises(OwnError, match="rank 0 lost another rank"), ranks.own_errors_named():
         raise RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+
+def test_a_rank_that_a_script_has_numbered_takes_the_gpu_that_slurm_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "to be put back")
+    monkeypatch.delenv("LOCAL_RANK")
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("SLURM_LOCALID", "1")):
+        monkeypatch.setenv(name, value)
+    ranks.take_own_gpu()
+    assert os.environ["LOCAL_RANK"] == "1"

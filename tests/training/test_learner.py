@@ -194,3 +194,18 @@ def test_on_a_gpu_no_step_waits_for_the_device(precision: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
         AcceleratorState._reset_state()
+
+
+def test_an_overflow_of_the_loss_scale_leaves_all_as_it_was_and_halves_it() -> None:
+    trained = learner(ema_decay=0.9)
+    trained.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    before = trained.network.weights()
+    lr, hr, weight = batch()
+    trained.accumulate(lr, hr, weight * 1e4, last=True)
+    values = trained.update(0, 1e-2)
+    assert bool(values.losses["loss"].isfinite())
+    assert (float(values.refused), float(values.loss_scale)) == (1, 2.0**126)
+    for name, tensor in trained.network.weights().items():
+        assert torch.equal(tensor, before[name]), name
+    trained.accumulate(lr, hr, weight * 1e-30, last=True)
+    assert float(trained.update(1, 1e-2).loss_scale) == 2.0**125

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
 import torch
 
 from srdist.training.stepvalues import StepTensors, StepValues, Trace, mean_losses
@@ -12,7 +13,9 @@ from srdist.training.stepvalues import StepTensors, StepValues, Trace, mean_loss
 
 def tensors(loss: float, *, refused: bool = False, **more: float) -> StepTensors:
     losses = {"loss": torch.tensor(loss), **{name: torch.tensor(value) for name, value in more.items()}}
-    return StepTensors(losses, {"grad_norm": torch.tensor(loss * 2)}, torch.tensor(float(refused)))
+    return StepTensors(
+        losses, {"grad_norm": torch.tensor(loss * 2)}, torch.tensor(float(refused)), torch.tensor(1.0)
+    )
 
 
 def test_values_come_back_by_name_and_refused_steps_are_not_in_the_mean() -> None:
@@ -52,3 +55,18 @@ def test_of_one_loss_the_form_is_that_of_old_checkpoints() -> None:
     trace.add(7, tensors(0.5))
     trace.flush()
     assert trace.dump() == [[7, "0x1.0000000000000p-1", "0x1.0000000000000p+0", 0]]
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale", "overflowed"), [(1.0, 1024.0, True), (1.0, 1.0, False), (math.nan, 1024.0, False)]
+)
+def test_a_factor_of_float16_that_was_too_large_is_told_from_a_loss_that_is_not_finite(
+    loss: float, scale: float, overflowed: bool
+) -> None:
+    trace = Trace()
+    values = {"loss": torch.tensor(loss)}
+    trace.add(
+        1, StepTensors(values, {"grad_norm": torch.tensor(math.inf)}, torch.tensor(1.0), torch.tensor(scale))
+    )
+    (step,) = trace.flush()
+    assert (step.refused, step.overflowed) == (True, overflowed)
