@@ -21,11 +21,12 @@ from srdist.machine.progressbar import ProgressBar
 from srdist.networks.foreign import load_network
 from srdist.networks.precision import Precision, name_of
 from srdist.networks.tilednetwork import TiledNetwork
+from srdist.networks.weightfile import note_on
 from srdist.upscaling.job import Job, Output, read_job
 from srdist.upscaling.jobstate import Tally
 from srdist.upscaling.plan import Inputs, Plan
 from srdist.upscaling.receipts import Receipt, Receipts
-from srdist.upscaling.summary import UpscaleReport
+from srdist.upscaling.summary import UpscaleReport, closing_file
 from srdist.upscaling.tree import Watch, upscale_file, upscale_tree
 
 RECENT_S = 60.0
@@ -49,6 +50,8 @@ def run(
     tile_side = _parse_tile(tile)
     cores = configure_threads(None)
     network = load_network(weights)
+    if (note := note_on(weights)) is not None and launch.rank == 0:
+        click.echo(f"srdist: warning: {note}", err=True)
     output = Output(output_format, quality, overwrite)
     job = Job.of(
         source,
@@ -148,10 +151,12 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int, numbers: s
     if report.skipped:
         lines.append(f"skipped: not an image extension: {describe_others(report.skipped)}")
     if report.failed:
-        lines.append(f"{report.failed} failed: see {destination / 'failures.jsonl'}")
+        lines.append(f"{report.failed} failed: see {closing_file(destination, 'failures.jsonl')}")
     if count := report.folders_not_listed:
         folders = "folder" if count == 1 else "folders"
-        lines.append(f"{count} {folders} could not be listed: see {destination / 'failures.jsonl'}")
+        lines.append(
+            f"{count} {folders} could not be listed: see {closing_file(destination, 'failures.jsonl')}"
+        )
     return "\n".join(lines)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import simplejpeg
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from srdist.images import strange
@@ -31,6 +32,9 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # Pillow warns of odd palettes, tags and sizes: none changes the pixels. For good, because warnings.catch_warnings
 # mixes up the filters of threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+OTHER_SAMPLES = "samples that are signed, floating point or of other than 1, 2, 4, 8 or 16 bits: expected unsigned ones of 8 or 16 bits"
 
 
 class UnreadableImageError(WorkError):
@@ -80,6 +84,8 @@ def open_image(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
+        if _is_other_tiff(data):
+            raise UnreadableImageError(OTHER_SAMPLES) from error
         if not strange.is_strange(data):
             what = "not an image that Pillow or libvips knows" if data else "an empty file"
             raise UnreadableImageError(what) from error
@@ -104,12 +110,29 @@ def grey_u8(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
 
 def _refuse_other_samples(image: Image.Image) -> None:
     # No file states the black and white of such samples: taken as 16 bits, an image of 0 to 255 would be black.
-    if image.mode == "F":
-        raise UnreadableImageError("floating point samples, expected 8 or 16 bits")
-    if image.mode == "I" and image.format != "PPM":  # whose 16 bits Pillow holds in 32
-        raise UnreadableImageError("32-bit or signed samples, expected 8 or 16 bits")
-    if image.format == "TIFF" and 12 in getattr(image, "tag_v2", {}).get(258, ()):
-        raise UnreadableImageError("12-bit samples, expected 8 or 16 bits")
+    wide = image.mode == "I" and image.format != "PPM"  # whose 16 bits Pillow holds in 32
+    if image.mode == "F" or wide or (image.format == "TIFF" and _other_tiff(getattr(image, "tag_v2", {}))):
+        raise UnreadableImageError(OTHER_SAMPLES)
+
+
+def _is_other_tiff(data: bytes) -> bool:
+    """Whether a file that Pillow does not open is a TIFF of other samples than are read here."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+    except Exception:  # a damaged header, of which Pillow's own complaint is told
+        return False
+    return _other_tiff(tags)
+
+
+def _other_tiff(tags: Mapping[int, Any]) -> bool:
+    """By a TIFF's tags BitsPerSample and SampleFormat: 1 is unsigned, 4 undefined."""
+    bits, kinds = tags.get(258, ()), tags.get(339, ())
+    return bool(set(bits) - {1, 2, 4, 8, 16} or set(kinds) - {1, 4})
 
 
 @decoding("cannot be opened")

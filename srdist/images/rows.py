@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from srdist.images.decode import MAX_PIXELS, UnreadableImageError, decoding
+from srdist.images.decode import MAX_PIXELS, OTHER_SAMPLES, UnreadableImageError, decoding
 from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError, colour_profile
 from srdist.images.strange import vips
 from srdist.machine.files import named_in_errors
@@ -185,10 +185,10 @@ def _let_go_of_rows(image: Any, rows: mmap.mmap) -> None:
 
 
 def _refuse_other_samples(image: Any) -> None:
-    if image.format not in ("uchar", "ushort") or image.bands > 4:
-        raise UnreadableImageError(
-            f"{image.bands} channels of {image.format}, expected 1 to 4 of 8 or 16 bits"
-        )
+    if image.format not in ("uchar", "ushort"):
+        raise UnreadableImageError(OTHER_SAMPLES)
+    if image.bands > 4:
+        raise UnreadableImageError(f"{image.bands} channels, expected 1 to 4")
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImageError(
             f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from srdist.machine.launcher import Launch
-from srdist.machine.redaction import redacted
+from srdist.machine.redaction import redacted, url_in
 
 
 class UserError(ValueError):
@@ -29,6 +29,16 @@ class WorkError(UserError):
 
 class OwnError(WorkError):
     """Met by this rank alone, whatever became of the others: told by whichever rank meets it."""
+
+
+def refuse_url(place: str, expected: str) -> None:
+    """Refuse a URL where only places of this machine are read or written, without its password.
+
+    Raises:
+        UserError: `place` is a URL.
+    """
+    if (url := url_in(place)) is not None:
+        raise UserError(f"{url}: is a URL; {expected}")
 
 
 class LostPeerError(OwnError):

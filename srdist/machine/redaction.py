@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/+")
 
 # A token before the host, or user:password; the latter up to the last @, since cloud keys hold unescaped slashes.
 # Where in doubt (a port, and an @ in the path) too much is hidden.
@@ -18,3 +19,10 @@ def redacted(text: str) -> str:
     if "://" not in text:
         return text
     return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+
+
+def url_in(place: str) -> str | None:
+    """What was meant as a URL, to be shown, where a path was expected; None for a path. Path has made one slash of two."""
+    if (scheme := _URL.match(place)) is None:
+        return None
+    return redacted(scheme[0].rstrip("/") + "//" + place[scheme.end() :])

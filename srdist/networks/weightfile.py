@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from srdist import __version__
-from srdist.machine.errors import UserError
+from srdist.machine.errors import UserError, refuse_url
 from srdist.machine.files import write_bytes
 from srdist.machine.plainjson import parse_json
 from srdist.networks import config as networkconfig
@@ -115,8 +115,17 @@ def load_weights(name: str | Path) -> tuple[Network, WeightsInfo]:
     return network.eval(), info
 
 
+def note_on(name: str | Path) -> str | None:
+    """What a user should know of how `name` was understood; None where there is nothing."""
+    path = Path(name)
+    if path.is_dir() and not (path / "best.safetensors").is_file() and (path / "last.safetensors").is_file():
+        return f"{path} has no best.safetensors: its last.safetensors is taken"
+    return None
+
+
 def find_weights(name: str | Path) -> Path:
     """The file meant by a path, a run folder or the name of bundled weights."""
+    refuse_url(str(name), "weights are a file, a run folder or a bundled name")
     path = Path(name)
     if path.is_dir():
         for candidate in ("best.safetensors", "last.safetensors"):

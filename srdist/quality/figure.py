@@ -24,7 +24,7 @@ from srdist.images.pixels import luma, to_pillow, to_u8
 from srdist.machine.errors import UserError
 from srdist.machine.files import named_file
 from srdist.networks.tiling import NotFiniteError
-from srdist.networks.weightfile import load_weights
+from srdist.networks.weightfile import load_weights, note_on
 from srdist.quality import metrics
 from srdist.quality.lowres import choose_degradation
 from srdist.quality.scores import BASELINES, Method, baseline, common_scale, network_method
@@ -99,6 +99,9 @@ def compare(
     resamplings: dict[str, Kernel] = {name: name for name in BASELINES}
     compared = [*(names or []), *([weights] if weights else [])]
     loaded = {name: load_weights(name) for name in compared if name not in resamplings}
+    for name in loaded:
+        if (note := note_on(name)) is not None:
+            warn(note)
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_degradation(made_by, {name: info for name, (_, info) in loaded.items()}, warn=warn)
     networks = {name: network_method(model, device=device) for name, (model, _) in loaded.items()}

@@ -177,7 +177,7 @@ def mean_scores(methods: Iterable[str], rows: Sequence[Mapping[str, ImageScore]]
 def _mean(name: str, scores: Sequence[ImageScore]) -> Scores:
     if broken := sum(math.isnan(score.rmse) for score in scores):
         raise WorkError(
-            f"{name}: the output for {broken} of {len(scores)} images is not finite: "
+            f"the output of {name} for {broken} of {len(scores)} images is not finite: "
             "the weights are damaged, or their training diverged"
         )
     return Scores(

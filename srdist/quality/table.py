@@ -16,7 +16,7 @@ from srdist.machine.errors import UserError, WorkError
 from srdist.machine.progressbar import ProgressBar
 from srdist.machine.redaction import redacted
 from srdist.networks.precision import Precision
-from srdist.networks.weightfile import load_weights
+from srdist.networks.weightfile import load_weights, note_on
 from srdist.quality.lowres import choose_degradation, described, kernel_of, of_pairs
 from srdist.quality.measures import Measure, MeasureName, choose, columns
 from srdist.quality.scores import (
@@ -107,6 +107,8 @@ def _prepare(call: Evaluation, *, device: torch.device, warn: Say) -> _Job:
     _check_call(call)
     weights, hr, lr, split, made_by = call.weights, call.hr, call.lr, call.split, call.made_by
     model, info = load_weights(weights) if weights is not None else (None, None)
+    if weights is not None and (note := note_on(weights)) is not None:
+        warn(note)
     packed = ShardIndex.open(hr, split or "test") if is_packed(hr) else None
     held = packed.lr_scale if packed is not None else None
     asked = held if model is None and call.scale is None else call.scale

@@ -48,6 +48,8 @@ def lock(run: Path) -> BaseFileLock:
     Raises:
         InUseError: another process holds it.
     """
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run}: --run is a file, expected a run folder")
     run.mkdir(parents=True, exist_ok=True)
     path = run / ".lock"
     held = locks.take(path, patience_s=_PATIENCE_S)

@@ -22,6 +22,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -71,6 +72,22 @@ class RunLog:
             number = picture.stem.removeprefix("step-")
             if number.isdecimal() and int(number) > step:
                 picture.unlink()
+
+    def missing_rows(self, step: int, *, every: int) -> int:
+        """How many of the rows that a training has written by `step`, one each `every` steps, are not in metrics.jsonl.
+
+        0 where the log says that the interval was another once: which rows there should be is not known then.
+        """
+        path = self.run / "metrics.jsonl"
+        found: set[float] = set()
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
+            with suppress(ValueError, TypeError, KeyError):
+                row = parse_json(line)
+                if "train.log_every" in row.get("changed", {}):
+                    return 0
+                if row["kind"] == "train":
+                    found.add(row["step"])
+        return sum(number not in found for number in range(every, step + 1, every))
 
     def row(self, kind: str, step: int, **values: Value) -> None:
         """Write one row; numbers of train and val rows go to W&B too (val's as `val/NAME`)."""

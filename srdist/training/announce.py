@@ -41,7 +41,10 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
         f"(ranks x batch x accumulation), {facts['train_samples']} training samples, {train.steps} steps"
     )
     for name, (before, after) in (changed or {}).items():
-        log.say(f"  {name}: {before} before, {after} now")
+        if name != "train.init_from":
+            log.say(f"  {name}: {before} before, {after} now")
+        elif after is not None:
+            log.say(f"  {name} has no effect: the run goes on from its checkpoint")
 
 
 def tell_network(log: RunLog, config: Config, beginning: Beginning) -> None:

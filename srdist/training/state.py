@@ -174,6 +174,15 @@ def prepare_folder(
     wandb_id = runfolder.wandb_id(run, candidate=state.wandb_id or new_id())
     runfolder.clear_stopped(run)
     log.forget_after(state.counts.step)
+    every = config.train.log_every
+    # With another interval than before nobody knows which rows there should be.
+    if "train.log_every" not in (state.changed or {}) and (
+        missing := log.missing_rows(state.counts.step, every=every)
+    ):
+        log.warn(
+            f"{run}/metrics.jsonl: {missing} of {state.counts.step // every} rows of training are missing: it was cut or "
+            "changed; curves and reports lack them, the training does not"
+        )
     write_bytes(run / "config.yaml", dump(config).encode())
     if state.changed is not None:
         # A run that was killed after its checkpoint and before this file would else keep the old one for ever.

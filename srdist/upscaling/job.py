@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import get_args
 
 from srdist.images.folder import read_regular
+from srdist.images.formats import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from srdist.images.photo import WRITABLE, OutputFormat
-from srdist.machine.errors import UserError
+from srdist.machine.errors import UserError, refuse_url
 from srdist.machine.plainjson import parse_json
 from srdist.upscaling.outputs import refuse_overlap
 
+_ONLY_READ = (IMAGE_SUFFIXES | FOREIGN_SUFFIXES) - WRITABLE.keys()
 STATE = ".srdist"
 """Folder in DST of the claims and receipts."""
 PIXELS_VERSION = "1"
@@ -68,6 +70,8 @@ class Job:
         Raises:
             UserError: SRC is missing, or DST is, holds or lies in it, or is a file that is not meant.
         """
+        refuse_url(str(source), "SRC is a folder or an image file")
+        refuse_url(str(destination), "DST is a folder or an image file")
         refuse_overlap(source, destination)
         options = [PIXELS_VERSION, weights_digest, output.format, output.quality]
         digested = json.dumps(options if precision == "auto" else [*options, precision])
@@ -78,6 +82,11 @@ class Job:
                 raise UserError(f"{destination}: its suffix and --format {output.format} do not agree")
         elif destination.exists() and not destination.is_dir():
             raise UserError(f"{destination}: is a file, expected a folder")
+        elif source.is_file() and not destination.exists() and destination.suffix.lower() in _ONLY_READ:
+            raise UserError(
+                f"{destination}: {destination.suffix} is not written, expected a name that ends in {', '.join(WRITABLE)}, "
+                "or a folder"
+            )
         return job
 
     @property

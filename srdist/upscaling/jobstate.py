@@ -38,6 +38,7 @@ class Tally:
                 are started together one may be through before another has joined.
         """
         self.plan, self.job, self.run, self.since = plan, job, run, since
+        self._alone = job.source.is_file()
         self.state = bytearray(len(plan))
         self.computed = 0
         self.computed_pixels = 0
@@ -98,8 +99,14 @@ class Tally:
         return self._turn[item.index] + 1
 
     def is_ours(self, item: Item) -> bool:
-        """Whether a receipt says that srdist has made this image's output, or was about to: whatever came after."""
-        return bool(self._flags[item.index] & self._OURS) or hash(item.output) in self._other_outputs
+        """Whether a receipt says that srdist has made this image's output, or was about to: whatever came after.
+
+        Of a folder also what was made of an image that is not in it any more; one image alone says nothing of the others
+        whose outputs are in DST, and replaces none of them.
+        """
+        if self._flags[item.index] & self._OURS:
+            return True
+        return not self._alone and hash(item.output) in self._other_outputs
 
     def settled_here(self, item: Item, *, by: str) -> None:
         """This process, `by` its name, has recorded what became of an image.

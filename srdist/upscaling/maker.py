@@ -56,7 +56,7 @@ class Maker:
             if item.index in foreign:
                 self.tally.settled_here(item, by=self.worker.name)
                 target = self.job.destination / item.output
-                reason = f"{target}: exists and was not made by srdist; --overwrite replaces it"
+                reason = f"{target}: exists and was not made by srdist of this image; --overwrite replaces it"
                 receipts.append(replace(self._receipt(item), status="failed", reason=reason))
             elif earlier and self._may_be_good(earlier, item):
                 begun.append(Begun(item, earlier))

@@ -78,6 +78,12 @@ def refuse_overlap_below(source: Path, folder: Path, paths: Iterable[str], desti
     real_source, real_destination = source.resolve(), destination.resolve()
     places = {prefix: (folder / prefix).resolve() for prefix in prefixes}
     where = {place: prefix for prefix, place in places.items()}
+    above = {os.fspath(parent) for prefix in prefixes for parent in Path(prefix).parents if prefix}
+    for prefix in sorted(above | prefixes.keys()):
+        if prefix not in ("", ".") and real_destination.is_relative_to((folder / prefix).resolve()):
+            raise UserError(
+                f"{folder / prefix}: leads to a folder that holds DST {destination}, outputs would become inputs"
+            )
     for prefix, place in places.items():
         if place.is_relative_to(real_destination):
             raise UserError(f"{folder / prefix}: leads into DST {destination}, outputs would become inputs")

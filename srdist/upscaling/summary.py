@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srdist import __version__
-from srdist.upscaling.job import Job
+from srdist.upscaling.job import STATE, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class UpscaleReport:
     """Files that are no images by their suffix, by this suffix."""
 
 
+def closing_file(destination: Path, name: str) -> Path:
+    """Where a closing file stands: in DST, or in its state folder where the images' tree has a folder of that name."""
+    return destination / STATE / name if (destination / name).is_dir() else destination / name
+
+
 def write_summary(
     job: Job,
     report: UpscaleReport,
@@ -47,7 +52,7 @@ def write_summary(
         write: writes a whole file.
     """
     failures = (json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in failed)
-    write(job.destination / "failures.jsonl", "".join(failures).encode())
+    write(closing_file(job.destination, "failures.jsonl"), "".join(failures).encode())
     rate = report.computed / report.seconds if report.computed else 0.0
     summary = {
         "srdist_version": __version__,
@@ -65,4 +70,4 @@ def write_summary(
         "links_not_followed": list(report.links_not_followed),
         "skipped": dict(report.skipped),
     }
-    write(job.destination / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+    write(closing_file(job.destination, "summary.json"), json.dumps(summary, indent=2).encode() + b"\n")

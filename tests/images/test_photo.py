@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from srdist.images.decode import UnreadableImageError, decode_rgb, image_size
+from srdist.images.decode import OTHER_SAMPLES, UnreadableImageError, decode_rgb, image_size
 from srdist.images.photo import Photo, decode_photo, encode_photo, over_white, probe_size
 
 
@@ -173,15 +173,20 @@ def test_sixteen_bits_that_become_eight_are_noted_whatever_the_format(
     assert decode_photo(stored(cat, kind)).notes == ()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int16])
-def test_samples_without_a_stated_white_are_refused_by_name_in_every_way_of_decoding(
-    cat: Image.Image, dtype: type[np.generic], tmp_path: Path
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.int32, np.uint32, np.int16, np.int8]
+)
+def test_samples_without_a_stated_white_are_refused_with_one_message_in_every_way_of_decoding(
+    cat: Image.Image, dtype: type[np.generic], mode: str, tmp_path: Path
 ) -> None:
-    tifffile.imwrite(tmp_path / "x.tif", np.asarray(cat.convert("L")).astype(dtype))
+    kind = "rgb" if mode == "RGB" else "minisblack"
+    tifffile.imwrite(tmp_path / "x.tif", np.asarray(cat.convert(mode)).astype(dtype), photometric=kind)
     data = (tmp_path / "x.tif").read_bytes()
     for decode in (decode_photo, decode_rgb, image_size):
-        with pytest.raises(UnreadableImageError, match="samples, expected 8 or 16 bits"):
+        with pytest.raises(UnreadableImageError) as refused:
             decode(data)
+        assert str(refused.value) == OTHER_SAMPLES
 
 
 def test_a_lab_image_becomes_srgb_and_leaves_its_profile_behind(cat: Image.Image) -> None:

@@ -220,7 +220,7 @@ def test_no_pairs_have_no_scores() -> None:
 def test_a_network_that_gives_nan_has_no_score(photos: dict[str, np.ndarray]) -> None:
     broken = SRCNNConfig(kernels=(3, 3), widths=(8,)).build(seed=0).eval()
     broken.get_parameter("conv2.weight").data.fill_(1e38)
-    with pytest.raises(WorkError, match="srdist: the output for 16 of 16 images is not finite"):
+    with pytest.raises(WorkError, match=r"^the output of srdist for 16 of 16 images is not finite"):
         score_pairs({"srdist": network_method(broken, device=CPU)}, pairs_of(photos), scale=2, device=CPU)
 
 
@@ -587,3 +587,14 @@ def test_of_all_measures_those_that_cannot_be_taken_are_told(
         ),
     ]
     assert list(json.loads(out)["methods"]["bicubic"])[3:] == ["sharpness", "sharpness_hr", "spectrum_db"]
+
+
+def test_the_last_weights_of_a_run_without_best_ones_are_taken_aloud(
+    capsys: pytest.CaptureFixture[str], odd_folder: Path, weights: Path, tmp_path: Path
+) -> None:
+    shutil.copy(weights, tmp_path / "last.safetensors")
+    code, _, err = evaluate(capsys, "--weights", tmp_path, "--hr", odd_folder / "odd.png")
+    expected = f"srdist: warning: {tmp_path} has no best.safetensors: its last.safetensors is taken\n"
+    assert (code, err) == (0, expected)
+    shutil.copy(weights, tmp_path / "best.safetensors")
+    assert evaluate(capsys, "--weights", tmp_path, "--hr", odd_folder / "odd.png")[2] == ""

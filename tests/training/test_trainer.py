@@ -475,3 +475,30 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(small_set: Path, tmp_path
     assert process.returncode == 0, out
     assert launch.rows("resume")
     assert list(launch.loss_trace()) == list(range(1, 121))
+
+
+def test_a_resumption_tells_of_missing_rows_and_of_what_has_no_effect(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Here(small_set, tmp_path / "run", ("train.steps=4", "train.decay_steps=9"))
+    here.train()
+    capsys.readouterr()
+    here.train("train.steps=5", quiet=False)
+    said = capsys.readouterr()
+    assert "missing" not in said.out + said.err
+    log = here.run / "metrics.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))  # start, steps 1 and 2
+    here.train("train.steps=6", "train.init_from=nowhere.safetensors", quiet=False)
+    said = capsys.readouterr()
+    assert f"{log}: 3 of 5 rows of training are missing" in said.out + said.err
+    assert "train.init_from has no effect: the run goes on from its checkpoint" in said.out
+    assert "before" not in said.out.replace("5 before, 6 now", "")
+    here.train("train.steps=7", "train.log_every=2", quiet=False)
+    assert "missing" not in capsys.readouterr().err
+
+
+def test_a_run_that_is_a_file_is_refused(small_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(UserError, match=r"run: --run is a file, expected a run folder"):
+        Here(small_set, tmp_path / "run").train()
+    assert (tmp_path / "run").read_text() == "notes"

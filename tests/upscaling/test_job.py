@@ -23,6 +23,7 @@ from PIL import Image
 from srdist.cli.main import main
 from srdist.cli.upscale import describe
 from srdist.machine.claims import Worker
+from srdist.machine.errors import UserError
 from srdist.networks.config import SRCNNConfig
 from srdist.networks.tilednetwork import TiledNetwork
 from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
@@ -503,3 +504,79 @@ def test_a_launcher_or_ctrl_c_stops_it_with_nothing_left_behind(
     assert process.wait(timeout=300) == 128 + number
     assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
     assert 0 < len(outputs(dst)) == len(done_lines(dst)) < 200
+
+
+@pytest.mark.parametrize("name", ["summary.json", "failures.jsonl"])
+def test_a_folder_of_images_that_is_named_as_a_closing_file_keeps_its_place(
+    tree: Path, tmp_path: Path, weights: Path, name: str
+) -> None:
+    (tree / "a" / "b").rename(tree / name)
+    report = go(tree, tmp_path / "dst", weights)
+    assert (report.done, report.failed) == (24, 1)
+    assert len(list((tmp_path / "dst" / name).glob("*.*"))) == 8
+    closing = tmp_path / "dst" / ".srdist" / name
+    assert ("broken.jpg" in closing.read_text()) == (name == "failures.jsonl")
+    assert f"see {closing}" in describe(report, tmp_path / "dst", scale=2) or name == "summary.json"
+
+
+def test_a_link_to_a_folder_that_will_hold_dst_is_refused_at_once(
+    tree: Path, tmp_path: Path, weights: Path
+) -> None:
+    (tree / "a").rename(tmp_path / "elsewhere")
+    (tree / "link").symlink_to(tmp_path / "elsewhere")
+    for dst in (tmp_path / "elsewhere" / "dst", tmp_path / "elsewhere" / "b" / "dst"):
+        with pytest.raises(UserError, match=r"leads to a folder that holds DST"):
+            go(tree, dst, weights)
+        assert not dst.exists()
+
+
+def test_one_image_never_replaces_what_was_made_of_another(tree: Path, tmp_path: Path, weights: Path) -> None:
+    (tree / "a" / "b" / "0.jpg").rename(tree / "twice.jpg")
+    (tree / "a" / "b" / "1.png").rename(tree / "twice.png")
+    dst = tmp_path / "dst"
+    png = Output("png")
+    assert go(tree / "twice.jpg", dst, weights, output=png).done == 1
+    first = (dst / "twice.png").read_bytes()
+    assert go(tree / "twice.png", dst, weights, output=png).failed == 1
+    assert (dst / "twice.png").read_bytes() == first
+    assert (
+        "was not made by srdist of this image; --overwrite replaces it"
+        in (dst / "failures.jsonl").read_text()
+    )
+    assert go(tree / "twice.jpg", dst, weights, output=png).done == 1
+    overwritten = go(tree / "twice.png", dst, weights, output=Output("png", overwrite=True))
+    assert (overwritten.done, overwritten.failed) == (1, 0)
+    assert (dst / "twice.png").read_bytes() != first
+
+
+def test_urls_and_names_that_are_not_written_are_refused_without_a_password(
+    tree: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "https://bob:secret@host/x"
+    calls: dict[str, tuple[str | Path, ...]] = {}
+    calls["SRC is a folder or an image file"] = (url, "dst", "--weights", weights)
+    calls["DST is a folder or an image file"] = (tree, url, "--weights", weights)
+    calls["weights are a file, a run folder or a bundled name"] = (tree, "dst", "--weights", url)
+    for words, call in calls.items():
+        said = refused(*call)
+        assert said == f"srdist: https://***@host/x: is a URL; {words}\n"
+    gif = refused(tree / "0.jpg", "out.gif", "--weights", weights)
+    assert gif.startswith("srdist: out.gif: .gif is not written, expected a name that ends in .jpg, ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src", "w.safetensors"]
+
+
+def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    # A module that takes long stands for a slow disk.
+    (tmp_path / "click.py").write_text("import os, time; os.write(1, b'importing'); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "srdist", "--help"],
+        env=clean_environment() | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(9) == b"importing"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, b"srdist: stopped (SIGINT)\n")

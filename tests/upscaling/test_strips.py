@@ -244,7 +244,7 @@ def test_a_truncated_large_image_is_listed_and_leaves_nothing(
 
 def test_floating_point_samples_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "f.tif", np.zeros((5, 5, 3), np.float32), photometric="rgb")
-    with pytest.raises(UnreadableImageError, match="float, expected 1 to 4 of 8 or 16 bits"):
+    with pytest.raises(UnreadableImageError, match="signed, floating point or of other"):
         RowReader(tmp_path / "f.tif")
 
 
