@@ -98,18 +98,25 @@ def main() -> None:
 
 
 def survive(
-    shards: Path, work: Path, *, precision: str, kills: int, seed: int, more: Sequence[str] = ()
+    shards: Path,
+    work: Path,
+    *,
+    precision: str,
+    kills: int,
+    seed: int,
+    steps: int = STEPS,
+    more: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One run killed `kills` times, compared with one that was left alone."""
     settings = (
         f"train.precision={precision}",
-        f"train.steps={STEPS}",
+        f"train.steps={steps}",
         "train.checkpoint_every=7",
         "train.validate_every=20",
         "log.sample_images=0",
         *more,
     )
-    print(f"\nprecision {precision}: {RANKS} ranks, {STEPS} steps, a checkpoint every 7, {kills} kills")
+    print(f"\nprecision {precision}: {RANKS} ranks, {steps} steps, a checkpoint every 7, {kills} kills")
     whole = Launch(shards, work / f"{precision}-whole", settings, ranks=RANKS)
     begin = time.perf_counter()
     whole.finish(timeout_s=600)
@@ -117,7 +124,7 @@ def survive(
     launch = Launch(shards, work / f"{precision}-killed", settings, ranks=RANKS)
     done: list[Kill] = []
     print(f"{'killed':>8} {'at step':>8}  exit  gone after  goes on at  said")
-    for victim, step in plan(kills, random.Random(seed)):
+    for victim, step in plan(kills, random.Random(seed), steps=steps):
         kill = kill_once(launch, victim, step, random.Random(f"{seed} {len(done)}"))
         done.append(kill)
         print(
@@ -146,11 +153,13 @@ def survive(
     }
 
 
-def plan(kills: int, rng: random.Random) -> list[tuple[str, int | None]]:
+def plan(kills: int, rng: random.Random, *, steps: int) -> list[tuple[str, int | None]]:
     """Whom to kill, and at which step; None: before the first."""
     victims = [victim for i in range(0, kills, len(VICTIMS)) for victim in rng.sample(VICTIMS, len(VICTIMS))]
-    steps = sorted(rng.sample(range(1, STEPS - 50), kills))
-    return [(victims[i], None if i % START_UPS == START_UPS // 2 else step) for i, step in enumerate(steps)]
+    moments = sorted(rng.sample(range(1, steps - 50), kills))
+    return [
+        (victims[i], None if i % START_UPS == START_UPS // 2 else moment) for i, moment in enumerate(moments)
+    ]
 
 
 def kill_once(launch: Launch, victim: str, step: int | None, rng: random.Random) -> Kill:

@@ -148,7 +148,7 @@ def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
     small_set: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     kills = len(survival.VICTIMS)
-    told = survival.survive(small_set, tmp_path, precision="fp32", kills=kills, seed=1, more=more)
+    told = survival.survive(small_set, tmp_path, precision="fp32", kills=kills, seed=1, steps=200, more=more)
     assert {kill["victim"] for kill in told["kills"]} == set(survival.VICTIMS)
     assert told["different"] == []
     assert told["left_over"] == 0
