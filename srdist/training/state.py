@@ -67,7 +67,7 @@ class RunState:
     """Values of the steps since the last line of the log."""
     proof: EpochProof
     best: bytes | None = None
-    """best.safetensors, as bytes."""
+    """best.safetensors, as bytes; of a new best one on the first rank alone, which writes it."""
     wandb_id: str = ""
     changed: dict[str, list[Any]] | None = None
     """What a resumption changed in the config, {field: [old, new]}; None for a new run."""
@@ -128,9 +128,10 @@ def save(state: RunState, learner: Learner, *, run: Path, config: Config, manife
         "wandb_id": state.wandb_id,
     }
     content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=state.best)
-    last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=state.counts.step)
 
     def write() -> None:
+        # Packed here, where the first rank alone has the work.
+        last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=state.counts.step)
         folder = run / "checkpoints"
         # Rows of steps that no resumption takes again.
         for log in (run / "metrics.jsonl", run / "bad_samples.jsonl"):

@@ -239,9 +239,10 @@ class Trainer:
         best = counts.note_score(network.psnr_y_db)
         if best:
             refuse_not_finite(weights, step=counts.step, run=self.run)
-            self.state.best = weights_file(
-                weights, config=self.config, manifest_id=self.index.manifest_id, step=counts.step
-            )
+            if ranks.is_main():
+                self.state.best = weights_file(
+                    weights, config=self.config, manifest_id=self.index.manifest_id, step=counts.step
+                )
         tell_scores(self.log, counts.step, network, bicubic, best=best)
         ranks.main_first(lambda: self._draw(f"step {counts.step}"))
         if best or self._due("checkpoint"):
