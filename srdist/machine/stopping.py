@@ -30,7 +30,7 @@ STOP_S = 15.0
 """Time between a signal and the end of a command that saves nothing, at most."""
 
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.2
 """Time between two looks for the file STOP, in training: on a network file system each is a message."""
 
 
@@ -131,7 +131,7 @@ def requested(run: Path | None = None) -> str | None:
 
 
 class Requests:
-    """What asks a run to stop: as `requested`, but that the file STOP is looked for once a second, and no more.
+    """What asks a run to stop: as `requested`, but that the file STOP is looked for five times a second, and no more.
 
     Args:
         run: the run's folder; None on ranks that do not look for the file.

@@ -60,7 +60,7 @@ def test_a_file_stop_in_the_run_folder_is_a_request(tmp_path: Path) -> None:
     assert stopping.requested() is None
 
 
-def test_training_looks_for_the_file_once_a_second_and_remembers_it(
+def test_training_looks_for_the_file_now_and_then_and_remembers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]

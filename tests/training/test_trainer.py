@@ -104,7 +104,9 @@ def test_processes_that_did_not_find_each_other_are_refused(monkeypatch: pytest.
 def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
     small_set: Path, tmp_path: Path, how: str
 ) -> None:
-    settings = ("train.steps=150", "train.threads=1")
+    # The file is looked for a few times a second: the run must last longer than that.
+    steps = 600 if how == "STOP" else 150
+    settings = (f"train.steps={steps}", "train.threads=1")
     launch = Launch(small_set, tmp_path / "run", settings)
     with launch.going() as process:
         launch.wait_for_step(5, process)
@@ -116,14 +118,14 @@ def test_asked_to_stop_a_run_saves_at_a_step_and_goes_on_bit_for_bit(
     assert process.returncode == 0, out
     marker = json.loads((launch.run / "STOPPED").read_text())
     assert marker["reason"] in (how, "STOP file")
-    assert marker["step"] == launch.final().trainer["state"]["step"] < 150
+    assert marker["step"] == launch.final().trainer["state"]["step"] < steps
     assert f"stopped at step {marker['step']}" in out
     assert not (launch.run / "STOP").exists()
     assert processes_of(launch.run) == []
 
     launch.finish()
     assert not (launch.run / "STOPPED").exists()
-    assert list(launch.loss_trace()) == list(range(1, 151))
+    assert list(launch.loss_trace()) == list(range(1, steps + 1))
     if how == "SIGTERM":
         whole = Here(small_set, tmp_path / "whole", settings)
         whole.train()
