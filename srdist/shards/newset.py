@@ -10,8 +10,12 @@ from pathlib import Path
 
 from srdist.machine import files as wholefile
 from srdist.machine.errors import UserError
+from srdist.machine.locks import take
 from srdist.shards.manifest import LEFT_OUT, MANIFEST, parse_manifest
 from srdist.shards.remote import Place
+
+_LOCK = "lock"
+"""Beside the set that is being built: held by the process that builds it."""
 
 
 @contextmanager
@@ -19,7 +23,7 @@ def new_set(out: Path) -> Iterator[Path]:
     """A new folder inside `out` to build a set in; gone afterwards, with what a killed run left of its own.
 
     Raises:
-        UserError: `out` holds tars of another tool, which the new set would remove.
+        UserError: `out` holds tars of another tool, which the new set would remove, or another process packs there now.
     """
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
@@ -27,14 +31,30 @@ def new_set(out: Path) -> Iterator[Path]:
     if any(out.glob("*.tar")) and not killed and not _packed_before(out):
         raise UserError(f"{out}: holds tars that `srdist pack` did not write: give another folder with --out")
     for stale in killed:
-        shutil.rmtree(stale)
-    folder = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
+        _remove(stale)
+    mine = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
+    lock = take(mine / _LOCK, patience_s=0)
+    folder = mine / "set"
+    folder.mkdir()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(mine, ignore_errors=True)
+        if lock is not None:
+            lock.release()
         if is_new and not any(out.iterdir()):
             out.rmdir()
+
+
+def _remove(stale: Path) -> None:
+    """Remove what a killed run left; one that lives holds its lock."""
+    lock = take(stale / _LOCK, patience_s=0)
+    if lock is None:
+        raise UserError(
+            f"{stale.parent}: another `srdist pack` is writing there; wait for it, or stop it first"
+        )
+    shutil.rmtree(stale)
+    lock.release()
 
 
 def _packed_before(out: Path) -> bool:

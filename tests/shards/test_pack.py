@@ -22,6 +22,7 @@ from webdataset.compat import WebDataset
 from srdist.cli.main import main
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.manifest import parse_manifest
+from srdist.shards.newset import new_set
 from srdist.shards.pack import pack
 from srdist.shards.plan import plan
 from srdist.shards.reader import ShardIndex
@@ -332,6 +333,19 @@ def test_killed_at_any_point_of_a_repack_the_old_set_or_none_is_usable(
     assert outcomes["none"] >= 5
     assert outcomes["whole"] >= 5
     assert not list(out.glob(".pack-*"))
+
+
+def test_a_second_pack_into_a_folder_is_refused_while_the_first_one_writes(
+    images: Images, tmp_path: Path
+) -> None:
+    source, out = images(25), tmp_path / "set"
+    with new_set(out) as building:
+        (building / "train-00000.tar").write_bytes(b"half")
+        with pytest.raises(UserError, match=r"set: another `srdist pack` is writing there"):
+            pack(HASHED, source, out=out)
+        assert (building / "train-00000.tar").read_bytes() == b"half"
+    pack(HASHED, source, out=out)
+    assert verify(str(out)).problems == ()
 
 
 def _pack_and_die(images: Path, out: Path, limit: int) -> None:
