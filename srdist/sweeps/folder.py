@@ -22,8 +22,7 @@ from srdist.machine.files import write_bytes, write_json
 from srdist.machine.plainjson import parse_json
 from srdist.report.sweeprecord import TrialRecord
 from srdist.settings.section import problems
-from srdist.settings.yaml12 import read_yaml
-from srdist.sweeps.sweepfile import Sweep
+from srdist.sweeps.sweepfile import Sweep, read_sweep
 
 _MAY_CHANGE = "search.trials"
 
@@ -47,7 +46,9 @@ class SweepFolder:
         """
         path, text = self.path / "sweep.yaml", sweep.dump()
         if path.is_file():
-            for name, before, now in _differences(read_yaml(path), yaml.safe_load(text)):
+            # Read as a sweep, not as bare values: fields that have come since have their defaults.
+            held = yaml.safe_load(read_sweep(path).dump())
+            for name, before, now in _differences(held, yaml.safe_load(text)):
                 if name != _MAY_CHANGE:
                     raise UserError(
                         f"{name}: the sweep in {self.path} has {before!r}, found {now!r}; only {_MAY_CHANGE} may "

@@ -126,6 +126,17 @@ def test_a_finished_sweep_prints_its_table_and_changes_nothing(small_set: Path, 
     assert events(out, "begins") == [0, 1, 2, 3]
 
 
+def test_a_sweep_of_an_earlier_version_without_a_field_of_today_goes_on(
+    small_set: Path, tmp_path: Path
+) -> None:
+    path, out = sweep_file(tmp_path, small_set, fields={"train.learning_rate": [1e-3]}), tmp_path / "sweep"
+    first = sweep_here(path, out)
+    earlier = yaml.safe_load((out / "sweep.yaml").read_text())
+    del earlier["config"]["train"]["deterministic"]
+    (out / "sweep.yaml").write_text(yaml.safe_dump(earlier, sort_keys=False))
+    assert sweep_here(path, out) == first
+
+
 def test_a_trial_that_diverges_has_failed_with_its_reason_and_the_others_go_on(
     small_set: Path, tmp_path: Path
 ) -> None:
