@@ -43,7 +43,7 @@ def of_each(section: LossTerm, sr: Tensor, hr: Tensor, average: Tensor) -> Tenso
     return Losses([section]).of_each(sr, hr, average)[section.kind]
 
 
-@pytest.mark.parametrize(("section", "formula"), SECTIONS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("section", "formula"), SECTIONS, ids=[repr(section) for section, _ in SECTIONS])
 def test_each_image_has_the_loss_that_another_formula_gives_of_it_alone(
     section: LossTerm, formula: Callable[..., float]
 ) -> None:
