@@ -114,7 +114,8 @@ class SecondOrderConfig(DegradationSection):
     @model_validator(mode="before")
     @classmethod
     def _of_the_preset(cls, values: Any) -> Any:
-        preset = PRESETS.get(values.get("preset", "web")) if isinstance(values, dict) else None
+        name = values.get("preset", "web") if isinstance(values, dict) else None
+        preset = PRESETS.get(name) if isinstance(name, str) else None
         if preset is None:
             return values
         filled = dict(values)

@@ -47,10 +47,12 @@ def lock(run: Path) -> BaseFileLock:
 
     Raises:
         InUseError: another process holds it.
+        UserError: it is a file, or a FIFO stands in the place of one of its files.
     """
     if run.exists() and not run.is_dir():
         raise UserError(f"{run}: --run is a file, expected a run folder")
     run.mkdir(parents=True, exist_ok=True)
+    _refuse_pipes(run)
     path = run / ".lock"
     held = locks.take(path, patience_s=_PATIENCE_S)
     if held is None:
@@ -58,6 +60,15 @@ def lock(run: Path) -> BaseFileLock:
         raise InUseError(f"{run}: is in use by {holder}; choose another --run, or stop that one first")
     path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     return held
+
+
+def _refuse_pipes(run: Path) -> None:
+    """A FIFO in the place of the log or of a file of a checkpoint would be waited for, through any signal."""
+    for path in sorted(
+        [*run.glob("*"), *run.glob(".lock"), *run.glob("checkpoints/*/*"), *run.glob("samples/*")]
+    ):
+        if path.is_fifo():
+            raise UserError(f"{path}: a FIFO, expected a regular file")
 
 
 def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:

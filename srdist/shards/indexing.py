@@ -48,7 +48,7 @@ def index_tars(
         scale: of the pairs; None: the one that all have.
 
     Raises:
-        UserError: no tar, compressed tars, two images under one key, pairs of several scales.
+        UserError: no tar, compressed tars, a split that is no name of a file, two images under one key, pairs of several scales.
         WorkError: a damaged tar, no usable image, or our own tars changed since they were packed.
     """
     threads = threads or min(16, usable_cores())
@@ -60,6 +60,8 @@ def index_tars(
             )
         return _rebuild(folder, before, threads)
     members = _members(member, lr_member, scale)
+    if split is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", split):
+        raise UserError(f"--split: found {split!r}, expected letters, digits, _ and -")
     by_split = _tars(folder, split)
     (folder / MANIFEST).unlink(missing_ok=True)
     splits: dict[str, SplitEntry] = {}

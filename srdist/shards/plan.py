@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from srdist.images.folder import Walk
+from srdist.images.decode import UnreadableImageError
+from srdist.images.folder import Walk, read_regular
 from srdist.machine.errors import UserError
 from srdist.shards.recipe import Recipe
 from srdist.shards.tiles import Area
@@ -214,10 +215,12 @@ def _find_split_file(images: Path, name: str) -> Path:
 
 def _read_split_file(path: Path) -> tuple[dict[str, str], str]:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         lines = data.decode("utf-8").splitlines()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such split file") from error
+    except UnreadableImageError as error:
+        raise UserError(f"{path}: {error}; expected lines of `000001.jpg 0`") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text, expected lines of `000001.jpg 0`") from error
     splits: dict[str, str] = {}

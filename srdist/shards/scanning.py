@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from srdist.images.decode import UnreadableImageError
+from srdist.images.folder import open_regular
 from srdist.images.formats import IMAGE_SUFFIXES
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.checking import TooSmallError, check_image
@@ -77,7 +78,11 @@ def scan_tar(folder: Path, file: str, members: Members) -> Scan:
     path = folder / file
     seen: dict[tuple[str, str], Member] = {}
     samples: dict[str, dict[str, tuple[str, Record | None]]] = {}
-    with path.open("rb") as tar:
+    try:
+        opened = open_regular(path)
+    except UnreadableImageError as error:
+        raise WorkError(f"{path}: {error}") from error
+    with opened as tar:
         try:
             for one in walk(path):
                 ending = one.name[len(one.key) + 1 :].lower()

@@ -33,6 +33,12 @@ def test_a_preset_fills_what_is_not_given_and_a_config_reads_back_as_it_was() ->
         assert DEGRADATION.validate_python(section.model_dump(mode="json")) == section
 
 
+@pytest.mark.parametrize("preset", ["[web]", "{web: 1}", "3", "webb"])
+def test_a_preset_that_is_no_name_of_one_is_one_line(preset: str) -> None:
+    with pytest.raises(UserError, match=r"data\.degradation.*preset"):
+        load(None, [f"data.degradation={{kind: second_order, preset: {preset}}}"])
+
+
 SECTIONS: list[DegradationConfig] = [SecondOrderConfig(), SecondOrderConfig(preset="photo"), BSRGANConfig()]
 
 

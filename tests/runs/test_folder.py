@@ -23,6 +23,19 @@ def test_a_folder_in_use_is_refused_with_its_holder_and_free_when_that_one_is_go
     folder.lock(run).release()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.jsonl", "checkpoints/step-00000004/manifest.json", "checkpoints/step-00000004/trainer.json"],
+)
+def test_a_fifo_in_the_place_of_a_file_of_the_run_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    """Training waited for it through every signal but -9."""
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=rf"{name}: a FIFO, expected a regular file"):
+        folder.lock(tmp_path / "run")
+
+
 def test_what_changed_is_found_by_field_and_what_makes_the_run_cannot_change(tmp_path: Path) -> None:
     old = Config()
     longer = Config.model_validate({"train": {"steps": 9, "log_every": 3}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -201,6 +202,25 @@ def test_compressed_empty_and_no_tars_are_refused_with_what_to_do(tmp_path: Path
     with tarfile.open(tmp_path / "train.tar", "w"):
         pass
     with pytest.raises(WorkError, match="no image that can be used"):
+        index_tars(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["../../precious", "/tmp/precious", "a/b", "..", "x y", "a\nb", ""])
+def test_a_split_that_is_no_name_of_a_file_is_refused(images: Images, tmp_path: Path, split: str) -> None:
+    """It became a path: an index was written outside the set, over what was there."""
+    folder = tmp_path / "a" / "set"
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "train.tar", "w") as archive:
+        archive.add(images(2), "images")
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"--split: found .*, expected letters, digits, _ and -"):
+        index_tars(folder, split=split)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_fifo_in_the_place_of_a_tar_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.tar")
+    with pytest.raises(WorkError, match=r"train-0\.tar: a FIFO, not a regular file"):
         index_tars(tmp_path)
 
 

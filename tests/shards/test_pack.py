@@ -335,6 +335,13 @@ def test_killed_at_any_point_of_a_repack_the_old_set_or_none_is_usable(
     assert not list(out.glob(".pack-*"))
 
 
+def test_a_fifo_as_split_file_is_not_waited_for(images: Images, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "splits")
+    recipe = read_recipe(ROOT / "shards/celeba/recipe.yaml")
+    with pytest.raises(UserError, match="splits: a FIFO, not a regular file; expected lines of"):
+        pack(recipe, images(4), out=tmp_path / "set", split_file=tmp_path / "splits")
+
+
 def test_a_second_pack_into_a_folder_is_refused_while_the_first_one_writes(
     images: Images, tmp_path: Path
 ) -> None:
