@@ -67,20 +67,24 @@ def check_all(
 
 
 def _check(source: Source, recipe: Recipe, spool: Spool) -> list[Checked] | LeftOut:
+    image = None
     try:
         data = read_regular(source.file)
         if recipe.held_out_longest is not None and max(image_size(data)) > recipe.held_out_longest:
             source = replace(source, split="train")
         if recipe.tiles is not None and (source.areas or recipe.cuts(source.split)):
             image = Image.fromarray(_decoded(data, min_side=recipe.min_side))
-            return _cut(source, image, recipe.tiles, spool)
-        height, width = check_image(data, min_side=recipe.min_side)
+        else:
+            height, width = check_image(data, min_side=recipe.min_side)
     except OSError as error:
         return source.relative, "unreadable", error.strerror or str(error)
     except UnreadableImageError as error:
         return source.relative, "unreadable", str(error)
     except TooSmallError as error:
         return source.relative, "too small", str(error)
+    if image is not None and recipe.tiles is not None:
+        # Not above: what the spool's disk refuses is no fault of the image.
+        return _cut(source, image, recipe.tiles, spool)
     checked = Checked(source, len(data), zlib.crc32(data), height, width)
     result = checked if source.lr is None else _with_lr(checked, source.lr)
     return [result] if isinstance(result, Checked) else result

@@ -9,13 +9,15 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
+from srdist.machine.files import named_in_errors
+
 
 class Spool:
     """A file without a name, for any thread: nothing is left of it, however the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed by __exit__)
-        self._size = 0
+        self._folder, self._size = folder, 0
         self._lock = Lock()
 
     def __enter__(self) -> Self:
@@ -36,8 +38,9 @@ class Spool:
             place = self._size
             self._size += len(data)
         written = 0
-        while written < len(data):
-            written += os.pwrite(self._file.fileno(), data[written:], place + written)
+        with named_in_errors(self._folder):
+            while written < len(data):
+                written += os.pwrite(self._file.fileno(), data[written:], place + written)
         return place
 
     def read(self, place: int, size: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -313,6 +314,24 @@ def test_a_tile_that_the_disk_gives_back_changed_is_never_packed(
     monkeypatch.setattr(Spool, "read", lambda _spool, _place, size: bytes(size))
     with pytest.raises(WorkError, match=r"cat.png: its tile cat_150_\d+_\d+ changed on this disk while"):
         pack(recipe(), photo, out=tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_the_disk_refuses_is_no_fault_of_the_image_whose_tile_it_is(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images after it were listed as unreadable, and the others packed."""
+    write, calls = os.pwrite, iter(range(4))
+
+    def limited(file: int, data: bytes, place: int) -> int:
+        if next(calls, None) is None:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return write(file, data, place)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    tiled = recipe(Tiles(height=16, width=16, stride=12))
+    with pytest.raises(OSError, match="File too large"):
+        pack(tiled, images(20), out=tmp_path / "set", threads=1)
     assert not (tmp_path / "set").exists()
 
 
