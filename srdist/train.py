@@ -17,6 +17,7 @@ import click
 from srdist.machine import stopping
 from srdist.machine.errors import UserError, errors_in_one_line
 from srdist.machine.launcher import Launch
+from srdist.settings.places import LOCAL_PATH
 
 DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 
@@ -24,9 +25,7 @@ DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 @click.command(
     name="train", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), help="Config of the run; default the demo's."
-)
+@click.option("--config", "config_path", type=LOCAL_PATH, help="Config of the run; default the demo's.")
 @click.argument("fields", nargs=-1, metavar="[SECTION.FIELD=VALUE]...")
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the config."

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from srdist.machine.errors import WorkError
+from srdist.settings.places import LOCAL_PATH
 
 
 @click.command()
-@click.argument("source", metavar="IMAGE|FOLDER", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), required=True, help="The run's config.")
+@click.argument("source", metavar="IMAGE|FOLDER", type=LOCAL_PATH)
+@click.option("--config", type=LOCAL_PATH, required=True, help="The run's config.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for patches and sheet.")
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder for patches and sheet.")
 @click.option("--count", type=click.IntRange(1, 1000), default=12, show_default=True, help="Patches in all.")
 def degrade(source: Path, config: Path, overrides: tuple[str, ...], out: Path, count: int) -> None:
     """Write what training by a config would see of IMAGE, or of the images in FOLDER: patches as PNG, and a sheet.

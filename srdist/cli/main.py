@@ -16,6 +16,7 @@ from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
 from srdist.machine import stopping
 from srdist.machine.errors import errors_in_one_line
+from srdist.settings.places import LOCAL_PATH
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=LOCAL_PATH)
 @click.argument("fields", nargs=-1, metavar="[SECTION.FIELD=VALUE]...")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field.")
 def show(path: Path, fields: tuple[str, ...], overrides: tuple[str, ...]) -> None:
@@ -75,7 +76,7 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
 @click.argument("dst", type=click.Path(path_type=Path))
 @click.option(
     "--status",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     metavar="DST",
     is_eager=True,
     expose_value=False,
@@ -150,8 +151,8 @@ def upscale(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in RUN]")
+@click.argument("run", type=LOCAL_PATH)
+@click.option("--out", type=LOCAL_PATH, help="The HTML file.  [default: report.html in RUN]")
 def report(run: Path, out: Path | None) -> None:
     """Show the run or the sweep in folder RUN as one HTML file. Works offline.
 
@@ -166,10 +167,10 @@ def report(run: Path, out: Path | None) -> None:
 
 @main.command()
 @click.argument("weights")
-@click.option("--onnx", type=click.Path(path_type=Path), help="An ONNX file, for programs without torch.")
+@click.option("--onnx", type=LOCAL_PATH, help="An ONNX file, for programs without torch.")
 @click.option(
     "--spandrel",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="A .safetensors file for programs built on spandrel (chaiNNer, ComfyUI and others).",
 )
 def export(weights: str, onnx: Path | None, spandrel: Path | None) -> None:

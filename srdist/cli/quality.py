@@ -9,6 +9,7 @@ import click
 
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
+from srdist.settings.places import LOCAL_PATH
 
 if TYPE_CHECKING:
     from srdist.degradations.section import DegradationSection
@@ -31,7 +32,7 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.option("--hr", required=True, metavar="DIR", help="Folder of HR images, or of packed shards.")
 @click.option(
     "--lr",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="Folder of LR images of the same names; else LR is made from HR.",
 )
 @click.option("--split", metavar="NAME", help="Split of packed shards.  [default: test]")
@@ -61,7 +62,7 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.option(
     "--csv",
     "csv_file",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="Also write the scores of each image to this file.",
 )
 def evaluate(
@@ -131,9 +132,9 @@ def evaluate(
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=LOCAL_PATH)
 @click.option("--weights", metavar="W", help="Weights file, run folder or the name of bundled weights.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The figure, a PNG.")
+@click.option("--out", required=True, type=LOCAL_PATH, help="The figure, a PNG.")
 @click.option(
     "--methods",
     metavar="A,B,...",

@@ -9,20 +9,19 @@ import click
 
 from srdist.machine.errors import WorkError
 from srdist.machine.redaction import redacted
+from srdist.settings.places import LOCAL_PATH
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
+@click.argument("recipe", type=LOCAL_PATH)
+@click.option("--images", type=LOCAL_PATH, required=True, help="Folder of the images.")
 @click.option(
     "--lr",
-    type=click.Path(path_type=Path),
+    type=LOCAL_PATH,
     help="Folder of their LR images, of the same names: packs pairs.  [default: HR alone]",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to pack into.")
-@click.option(
-    "--split-file", type=click.Path(path_type=Path), help="The recipe's split file, if not beside the images."
-)
+@click.option("--out", type=LOCAL_PATH, required=True, help="Folder to pack into.")
+@click.option("--split-file", type=LOCAL_PATH, help="The recipe's split file, if not beside the images.")
 @click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
 def pack(
     recipe: Path, images: Path, lr: Path | None, out: Path, split_file: Path | None, allow_partial: bool
@@ -141,7 +140,7 @@ def info(folder: str) -> None:
 
 
 @shards.command(name="index")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=LOCAL_PATH)
 @click.option("--split", help="Put all tars into this split (default: by their names).")
 @click.option("--member", help="Take only members with this ending after the key, as in jpg or hr.png.")
 @click.option(

@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 
 from srdist.machine import stopping
+from srdist.settings.places import LOCAL_PATH
 
 
 @click.command()
-@click.argument("sweep_file", metavar="SWEEP.yaml", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the sweep, such as runs/NAME."
-)
+@click.argument("sweep_file", metavar="SWEEP.yaml", type=LOCAL_PATH)
+@click.option("--out", required=True, type=LOCAL_PATH, help="Folder of the sweep, such as runs/NAME.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of all trials."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from srdist.config import Config
 from srdist.machine import locks
-from srdist.machine.errors import UserError
+from srdist.machine.errors import UserError, refuse_url
 from srdist.machine.files import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def lock(run: Path) -> BaseFileLock:
         InUseError: another process holds it.
         UserError: it is a file, or a FIFO stands in the place of one of its files.
     """
+    refuse_url(str(run), "--run is a folder of this machine")
     if run.exists() and not run.is_dir():
         raise UserError(f"{run}: --run is a file, expected a run folder")
     run.mkdir(parents=True, exist_ok=True)
