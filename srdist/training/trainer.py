@@ -175,7 +175,7 @@ class Trainer:
         if step.any_failure:
             ranks.raise_everywhere(step.failure)
         if step.any_stop:
-            return step.stop or "another rank was asked to stop"
+            return step.stop or stopping.requested(self.run) or "another rank was asked to stop"
         if step.any_bad:
             self.faults.note_bad(step.bad)
         feed.ready()

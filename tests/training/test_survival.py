@@ -373,10 +373,11 @@ def test_when_two_ranks_have_parted_no_thread_of_the_process_group_is_left(
     # One that still ran when the interpreter ended took the process down with SIGABRT, now and then.
     script = tmp_path / "train_and_tell.py"
     script.write_text(
-        "import atexit, sys\n"
+        "import atexit, os\n"
         "from pathlib import Path\n"
         "def tell():\n"
-        "    print('threads', sorted((t / 'comm').read_text().strip() for t in Path('/proc/self/task').iterdir()))\n"
+        "    names = sorted((t / 'comm').read_text().strip() for t in Path('/proc/self/task').iterdir())\n"
+        "    os.write(1, f'threads {names}\\n'.encode())\n"
         "atexit.register(tell)\n"
         "from srdist.train import command\n"
         "command()\n"

@@ -483,7 +483,9 @@ def test_when_all_are_killed_a_rerun_goes_on(tmp_path: Path, photos: dict[str, n
     assert kills >= 2
     assert go(source, dst, weights).done == 40
     assert set(done_lines(dst).values()) == {1}
-    assert [path.name for path in (dst / ".srdist" / "workers").iterdir()] == []
+    # One that was killed in its first moment has left a hidden folder, which goes with the first run a lease later.
+    left = [path.name for path in (dst / ".srdist" / "workers").iterdir()]
+    assert [name for name in left if not name.startswith(".")] == []
     assert not [path for path in dst.rglob("*") if ".tmp" in path.name]
 
 
