@@ -154,7 +154,7 @@ def _chain(sections: Sequence[KernelConfig | StageSection], *, scale: int) -> De
     return Chain(scale, -(-margin // scale) * scale, Fixed(named(stages)))
 
 
-_Member = Annotated[
+_Made = (
     KernelConfig
     | JPEGDegradation
     | BlurDegradation
@@ -162,9 +162,9 @@ _Member = Annotated[
     | ResizeDegradation
     | ChainConfig
     | SecondOrderConfig
-    | BSRGANConfig,
-    Field(discriminator="kind"),
-]
+    | BSRGANConfig
+)
+_Member = Annotated[_Made, Field(discriminator="kind")]
 
 
 class MixtureConfig(DegradationSection):
@@ -195,18 +195,6 @@ class MixtureConfig(DegradationSection):
         return self
 
 
-DegradationConfig = Annotated[
-    KernelConfig
-    | PairsConfig
-    | JPEGDegradation
-    | BlurDegradation
-    | NoiseDegradation
-    | ResizeDegradation
-    | ChainConfig
-    | SecondOrderConfig
-    | BSRGANConfig
-    | MixtureConfig,
-    Field(discriminator="kind"),
-]
+DegradationConfig = Annotated[_Made | PairsConfig | MixtureConfig, Field(discriminator="kind")]
 DEGRADATION: TypeAdapter[DegradationConfig] = TypeAdapter(DegradationConfig)
 """Reads what a weights file says of its degradation."""

@@ -32,3 +32,14 @@ class Degradation(Protocol):
     ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
         """The LR of one image, and in words what was drawn for it."""
         ...
+
+
+def image_by_image(
+    degradation: Degradation, hr_u8: UInt8[np.ndarray, "n H W 3"], keys: UInt64[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The LR of a batch where nothing is gained by degrading several images at once."""
+    count, height, width, _ = hr_u8.shape
+    lr = np.empty((count, height // degradation.scale, width // degradation.scale, 3), np.uint8)
+    for place, key in enumerate(keys.tolist()):
+        lr[place], _ = degradation.explained(hr_u8[place], key)
+    return lr

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from srdist.degradations.degradation import Degradation
+from srdist.degradations.degradation import Degradation, image_by_image
 from srdist.degradations.draws import Draws
 
 MIXTURE = "mixture"
@@ -31,11 +31,7 @@ class Mixture:
         self, hr_u8: UInt8[np.ndarray, "n H W 3"], keys: UInt64[np.ndarray, " n"], /
     ) -> UInt8[np.ndarray, "n h w 3"]:
         """The LR of a batch, each image by its own key."""
-        count, height, width, _ = hr_u8.shape
-        lr = np.empty((count, height // self.scale, width // self.scale, 3), np.uint8)
-        for place, key in enumerate(keys.tolist()):
-            lr[place], _ = self.explained(hr_u8[place], key)
-        return lr
+        return image_by_image(self, hr_u8, keys)
 
     def explained(
         self, hr_u8: UInt8[np.ndarray, "H W 3"], key: int, /

@@ -23,13 +23,17 @@ def new_set(out: Path) -> Iterator[Path]:
     """A new folder inside `out` to build a set in; gone afterwards, with what a killed run left of its own.
 
     Raises:
-        UserError: `out` holds tars of another tool, which the new set would remove, or another process packs there now.
+        UserError: `out` holds tars or index files of others, which the new set would remove, or another process packs
+            there now.
     """
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     killed = list(out.glob(".pack-*"))
-    if any(out.glob("*.tar")) and not killed and not _packed_before(out):
-        raise UserError(f"{out}: holds tars that `srdist pack` did not write: give another folder with --out")
+    if not killed and (foreign := _foreign(out)):
+        kind = "tars" if foreign[0].endswith(".tar") else "files"
+        raise UserError(
+            f"{out}: holds {kind} that `srdist pack` did not write, and would remove: {foreign[0]}; give another folder with --out"
+        )
     for stale in killed:
         _remove(stale)
     mine = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
@@ -57,14 +61,23 @@ def _remove(stale: Path) -> None:
     lock.release()
 
 
-def _packed_before(out: Path) -> bool:
+def _foreign(out: Path) -> list[str]:
+    """Tars, and files below index/, that the set in `out` does not name."""
+    held = [*out.glob("*.tar"), *out.glob("index"), *out.glob("index/**/*")]
+    names = [path.relative_to(out).as_posix() for path in held if not path.is_dir()]
     data = Place(str(out)).read(MANIFEST)
     if data is None:
-        return False
+        return names
     try:
-        return parse_manifest(data, source=str(out / MANIFEST)).made_by == "pack"
+        manifest = parse_manifest(data, source=str(out / MANIFEST))
     except UserError:
-        return b'"made_by": "pack"' in data  # ours, though damaged: packing anew is the cure
+        # Ours, though damaged: packing anew is the cure.
+        return [] if b'"made_by": "pack"' in data else names
+    if manifest.made_by != "pack":
+        return names
+    own = {entry.index.file for entry in manifest.splits.values()}
+    own |= {shard.file for entry in manifest.splits.values() for shard in entry.shards}
+    return [name for name in names if name not in own]
 
 
 def publish(folder: Path, out: Path) -> None:

@@ -175,7 +175,7 @@ class Trainer:
         if step.any_failure:
             ranks.raise_everywhere(step.failure)
         if step.any_stop:
-            return step.stop or stopping.requested(self.run) or "another rank was asked to stop"
+            return step.stop or self._why_stopped()
         if step.any_bad:
             self.faults.note_bad(step.bad)
         feed.ready()
@@ -222,6 +222,9 @@ class Trainer:
         now = counts.step > 0 and (counts.step % every[what] == 0 or counts.step == config.steps)
         return now and (what != "validate" or counts.validated_step != counts.step)
 
+    def _why_stopped(self) -> str:
+        return stopping.requested(self.run) or "another rank was asked to stop"
+
     # What happens at step boundaries.
 
     def _validate(self) -> str | None:
@@ -230,7 +233,7 @@ class Trainer:
             weights = self.learner.common_weights()
             scores = self.validator.score(weights)
             if scores is None:
-                return stopping.requested(self.run) or "another rank was asked to stop"
+                return self._why_stopped()
             self.faults.note_bad_validation(self.validator.bad, images=scores[0].images)
             return self._note_scores(weights, *scores)
 

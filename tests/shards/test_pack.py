@@ -342,6 +342,22 @@ def test_a_fifo_as_split_file_is_not_waited_for(images: Images, tmp_path: Path) 
         pack(recipe, images(4), out=tmp_path / "set", split_file=tmp_path / "splits")
 
 
+@pytest.mark.parametrize("name", ["backup.tar", "holiday-00001.tar", "index/notes.npy", "index/mine/a"])
+def test_files_of_others_in_a_packed_folder_are_never_removed(
+    images: Images, tmp_path: Path, name: str
+) -> None:
+    source, out = images(25), tmp_path / "set"
+    pack(HASHED, source, out=out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"precious")
+    before = files_of(out)
+    with pytest.raises(UserError, match=rf"that `srdist pack` did not write, and would remove: {name}"):
+        pack(HASHED, source, out=out)
+    assert files_of(out) == before
+    (out / name).unlink()
+    pack(HASHED, source, out=out)
+
+
 def test_a_second_pack_into_a_folder_is_refused_while_the_first_one_writes(
     images: Images, tmp_path: Path
 ) -> None:
