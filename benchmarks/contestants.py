@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -413,14 +414,22 @@ def measure(batches: Callable[[], Iterator[Batch]], *, seconds: float, warm_up: 
 def _cpu_s() -> float:
     """CPU seconds of this process and its children: what a busy machine distorts least."""
     me = psutil.Process()
-    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
-    return sum(one.user + one.system for one in times)
+    total = 0.0
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.Error):  # it has ended since it was listed
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def _memory_mb() -> float:
     """Memory of this process and its children, pages that they share counted once (PSS)."""
     me = psutil.Process()
-    return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)]) / 1e6
+    total = 0
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.Error):  # it has ended since it was listed
+            total += process.memory_full_info().pss
+    return total / 1e6
 
 
 def memory_by_epoch(work: Path, workers: int, epochs: int) -> list[float]:

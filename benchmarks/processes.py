@@ -36,6 +36,27 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
         process.stdout.close()
 
 
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """A process's environment; empty where it has ended since it was listed, or is another user's."""
+    with suppress(psutil.Error):
+        return process.environ()
+    return {}
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """A process's command line; empty where it has ended since it was listed, or is another user's."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    """The processes that this one has started and that are there; none where it has ended itself."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children()
+    return []
+
+
 def clean_environment() -> dict[str, str]:
     """This environment without what a launcher or W&B left in it, and without a way out to the network."""
     dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

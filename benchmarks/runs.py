@@ -18,7 +18,7 @@ import psutil
 import torch
 from PIL import Image
 
-from benchmarks.processes import BIN, ROOT, clean_environment, kill_tree
+from benchmarks.processes import BIN, ROOT, children_of, clean_environment, environment_of, kill_tree
 from srdist.runs import checkpoint
 from srdist.shards.pack import pack
 from srdist.shards.recipe import Recipe
@@ -83,10 +83,9 @@ def processes_of(run: Path) -> list[psutil.Process]:
 
 def ranks_of(launcher: int) -> list[psutil.Process]:
     """The ranks that a launcher has started so far, in their order."""
-    children = psutil.Process(launcher).children()
-    # A child that is about to become a rank still has the launcher's environment.
-    found = {int(child.environ()["RANK"]): child for child in children if "RANK" in child.environ()}
-    return [found[rank] for rank in sorted(found)]
+    # A child that is about to become a rank still has the launcher's environment; one that has ended has none.
+    found = {environment_of(child).get("RANK"): child for child in children_of(launcher)}
+    return [found[rank] for rank in sorted((rank for rank in found if rank is not None), key=int)]
 
 
 @dataclass(frozen=True)

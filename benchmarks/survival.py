@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.processes import ROOT, kill_tree
+from benchmarks.processes import ROOT, children_of, command_of, kill_tree
 from benchmarks.runs import CONTEST, Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist import __version__
 from srdist.runs import checkpoint
@@ -224,21 +224,23 @@ def _kill(process: subprocess.Popen[str], victim: str, run: Path, rng: random.Ra
         case "launcher":
             process.kill()
         case _:
-            rng.choice(_await_victims(process.pid, victim, run)).kill()
+            with suppress(
+                psutil.NoSuchProcess
+            ):  # it has just ended by itself: the run is looked at all the same
+                rng.choice(_await_victims(process.pid, victim, run)).kill()
 
 
 def _await_victims(launcher: int, victim: str, run: Path) -> list[psutil.Process]:
     """The ranks or the data workers; in an early moment of the start-up, as soon as there are any."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
-        with suppress(psutil.NoSuchProcess):
-            found = ranks_of(launcher)
-            if victim == "worker":
-                # A rank that starts asks other programs of the machine: their end is nobody's loss.
-                children = [child for rank in found for child in rank.children()]
-                found = [child for child in children if str(run) in child.cmdline()]
-            if found:
-                return found
+        found = ranks_of(launcher)
+        if victim == "worker":
+            # A rank that starts asks other programs of the machine: their end is nobody's loss.
+            children = [child for rank in found for child in children_of(rank.pid)]
+            found = [child for child in children if str(run) in command_of(child)]
+        if found:
+            return found
         time.sleep(0.01)
     raise AssertionError(f"no {victim} to kill within two minutes")
 

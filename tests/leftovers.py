@@ -54,7 +54,8 @@ def end_processes_left(mark: str) -> list[str]:
     _, alive = psutil.wait_procs([*_marked(mark), *_children()], timeout=END_S)
     described = [_described(process) for process in alive]
     for process in alive:
-        process.kill()
+        with suppress(psutil.Error):  # it has ended since it was described
+            process.kill()
     psutil.wait_procs(alive, timeout=END_S)
     return described
 

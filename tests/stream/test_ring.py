@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.processes import command_of
 from srdist.machine import waiting
 from srdist.machine.errors import WorkError
 from srdist.machine.stopping import StopRequested
@@ -63,7 +64,7 @@ def _start(folder: str) -> subprocess.Popen[str]:
 def _workers() -> list[psutil.Process]:
     """The data workers of this process: forks of it, beside what other tests may have started for good."""
     me = psutil.Process()
-    return [child for child in me.children() if child.cmdline() == me.cmdline()]
+    return [child for child in me.children() if command_of(child) == me.cmdline()]
 
 
 def _soon(condition: Callable[[], bool], seconds: float = 60) -> bool:

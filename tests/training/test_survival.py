@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -45,11 +46,52 @@ def wait_until(
         time.sleep(0.005)
 
 
+def two_ranks(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The ranks of a launcher, as soon as there are two."""
+    found: list[psutil.Process] = []
+
+    def both() -> bool:
+        found[:] = ranks_of(process.pid)
+        return len(found) == 2
+
+    wait_until(both, process=process)
+    return found
+
+
 def catches(process: psutil.Process, number: signal.Signals) -> bool:
     """Whether a process has a handler for this signal."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended: who waits sees why in the launcher's output
     caught = re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
     return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+def test_ranks_that_have_ended_or_are_zombies_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def child(rank: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "input()"]
+        env = os.environ | {"RANK": str(rank)}
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, text=True)
+
+    me = psutil.Process()
+    alive, zombie, gone = child(0), child(1), child(2)
+    try:
+        wait_until(lambda: {rank.pid for rank in ranks_of(me.pid)} >= {alive.pid, gone.pid}, process=alive)
+        listed = me.children()
+        zombie.kill()
+        gone.kill()
+        gone.wait()
+        wait_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, process=alive)
+        # They end after the launcher's children were listed, before their environments are read.
+        monkeypatch.setattr(psutil.Process, "children", lambda _: listed)
+        assert [rank.pid for rank in ranks_of(me.pid)] == [alive.pid]
+        monkeypatch.undo()
+        assert ranks_of(gone.pid) == []
+    finally:
+        for one in (alive, zombie, gone):
+            one.kill()
+            one.communicate()
 
 
 # Signals.
@@ -102,8 +144,7 @@ def test_a_signal_in_the_validation_of_two_ranks_saves_and_the_validation_is_mad
 def test_a_signal_in_the_start_up_of_two_ranks_is_not_lost(small_set: Path, tmp_path: Path, to: str) -> None:
     launch = Launch(small_set, tmp_path / "run", ("train.steps=20",), ranks=2)
     with launch.going() as process:
-        wait_until(lambda: len(ranks_of(process.pid)) == 2, process=process)
-        started = ranks_of(process.pid)
+        started = two_ranks(process)
         # From here on they import torch, which takes seconds.
         wait_until(lambda: all(catches(rank, signal.SIGTERM) for rank in started), process=process)
         if to == "one rank":
@@ -129,8 +170,7 @@ def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
 ) -> None:
     launch = Launch(small_set, tmp_path / "run", ("train.steps=20",), ranks=2)
     with launch.going() as process:
-        wait_until(lambda: len(ranks_of(process.pid)) == 2, process=process)
-        started = ranks_of(process.pid)
+        started = two_ranks(process)
         wait_until(lambda: all(catches(rank, signal.SIGTERM) for rank in started), process=process)
         process.kill()
         process.wait()
