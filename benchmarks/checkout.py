@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import BIN, ROOT, clean_environment, kill_tree
+from srdist.machine.cores import usable_cores
 
 _ABOUT = """
 import json, platform, numpy, PIL, srdist, torch
@@ -45,7 +45,7 @@ class Checkout:
         file, versions = json.loads(self.run("python", "-c", _ABOUT))
         if Path(file).resolve().parents[1] != self.root.resolve():
             sys.exit(f"{self.root}: its .venv has the srdist of {Path(file).parents[1]}")
-        machine = {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), **versions}
+        machine = {"system": platform.platform(), "cores": usable_cores(), **versions}
         return {
             "date": datetime.now(UTC).date().isoformat(),
             "commit": self._git("rev-parse", "HEAD").strip(),

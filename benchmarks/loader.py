@@ -27,6 +27,7 @@ from PIL import Image
 from benchmarks import patches
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import own_folders
+from srdist.machine.cores import usable_cores
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("srdist", "seed", "webdataset")
@@ -131,7 +132,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit,
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "load_before": os.getloadavg(),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import random
 import subprocess
@@ -35,6 +34,7 @@ import torch
 from benchmarks.processes import ROOT, children_of, command_of, kill_tree
 from benchmarks.runs import CONTEST, Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist import __version__
+from srdist.machine.cores import usable_cores
 from srdist.runs import checkpoint
 
 VICTIMS = ("rank", "all", "worker", "launcher")
@@ -268,7 +268,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
     }
 
 

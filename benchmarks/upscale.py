@@ -30,6 +30,7 @@ from benchmarks.upscalekills import kills
 from benchmarks.upscalememory import memory
 from benchmarks.upscalepng import png
 from benchmarks.upscalespeed import speed
+from srdist.machine.cores import usable_cores
 from srdist.machine.device import pick_device
 from srdist.machine.launcher import Launch
 
@@ -52,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here")
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     torch.set_num_threads(arguments.threads or cores)
     figures: dict[str, Any] = {
         "machine": {

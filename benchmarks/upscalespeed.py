@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from PIL import Image
 
 from benchmarks.lowres import halves, network
 from srdist.images.photo import Photo, decode_photo, encode_photo
+from srdist.machine.cores import usable_cores
 from srdist.networks.network import Network
 from srdist.networks.precision import Precision, name_of, number_type
 from srdist.networks.tilednetwork import TiledNetwork
@@ -194,7 +194,7 @@ def whole_path(source: Path, destination: Path, device: torch.device, *, precisi
     watched = Watched(model)
     began = time.perf_counter()
     job = Job.of(source, destination, output=Output(), weights_digest=model.digest())
-    threads = max(2, len(os.sched_getaffinity(0)))
+    threads = max(2, usable_cores())
     upscale_tree(job, TiledNetwork(watched, device=device, precision=precision), threads=threads)
     lanes = min(torch.get_num_threads(), CPU_LANES) if device.type == "cpu" else 1
     return watched.seconds(device) / (time.perf_counter() - began) / lanes
@@ -239,7 +239,7 @@ def codecs_alone(source: Path, destination: Path, device: torch.device) -> None:
         data, _ = encode_photo(Photo(pixels.repeat(2, 0).repeat(2, 1)), suffix=".png", quality=95)
         (destination / path.name).write_bytes(data)
 
-    with ThreadPoolExecutor(2 * len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(2 * usable_cores()) as pool:
         list(pool.map(one, sorted(source.iterdir())))
 
 

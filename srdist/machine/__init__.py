@@ -10,6 +10,8 @@ stopping  TERM, INT, USR1, HUP, a file STOP: a request to stop
 waiting   waits that hear a request to stop, and say who waits for what
 launcher  how this process was started: the one reader of RANK, SLURM_*, JOB_*
 cores     how many cores it may use: affinity and the control group's quota
+memory    how much memory it may use
+controlgroup what the control groups grant, version 1 and 2
 ranks     which rank, and what all ranks hold together
 arithmetic float32 as such or in TensorFloat-32, deterministic algorithms
 device    Accelerate's process group, threads, memory

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from srdist.machine.controlgroup import granted
+
 
 def usable_cores(root: Path = Path("/")) -> int:
     """Cores that this process may use, at least 1.
@@ -29,34 +31,9 @@ def _quota(root: Path) -> float:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            for folder in _upwards(root / "sys/fs/cgroup", path):
-                quota, _, period = _read(folder / "cpu.max").partition(" ")
-                if quota.isdigit() and period.isdigit():  # else "max"
-                    yield int(quota) / int(period)
-        elif "cpu" in controllers.split(","):
-            for name in {controllers, "cpu"}:
-                for folder in _upwards(root / "sys/fs/cgroup" / name, path):
-                    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-                    if quota.isdigit() and period.isdigit():  # else -1
-                        yield int(quota) / int(period)
-
-
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """The group's folder and those around it, up to the mount: in a container the path may be the host's and not be there."""
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    for depth in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:depth])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    for said in granted(
+        "cpu", version_2="cpu.max", version_1=("cpu.cfs_quota_us", "cpu.cfs_period_us"), root=root
+    ):
+        quota, _, period = " ".join(said).partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period):  # else "max" or -1
+            yield int(quota) / int(period)

@@ -75,6 +75,9 @@ class Launch:
             # Slurm ties each task to its cores only where its task plugin does; else all see those of the step.
             tied = cores < number("SLURM_CPUS_ON_NODE", 1)
             cpus = min(cores if tied else cores // local_world, number("SLURM_CPUS_PER_TASK", cores))
+        elif "RAY_JOB_ID" in environ:
+            # Ray binds nobody to cores: it sets this to the CPUs that it has counted for the process.
+            cpus = min(cores, number("OMP_NUM_THREADS", cores // local_world))
         else:
             cpus = cores // local_world
         return cls(

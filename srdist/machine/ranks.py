@@ -47,11 +47,14 @@ def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device
     timeout = {} if peer_timeout_s is None else {"timeout": timedelta(seconds=peer_timeout_s)}
     state = PartialState(cpu=computes_on_cpu(), **timeout)
     check_world(state.num_processes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(Launch.of(os.environ).cpus)  # torch's own number is of the host's cores
     try:
         with own_errors_named():
             # Apple's devices have no float64, in which the scores are summed.
             yield torch.device("cpu") if state.device.type == "mps" else state.device
     finally:
+        torch.set_num_threads(threads)
         part()
 
 

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import UInt8
 
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.memory import usable_memory_mb
 from srdist.machine.stopping import STOP_SIGNALS, StopRequested
 from srdist.machine.waiting import signalled, wait_for
 from srdist.shards.reader import BadSample
@@ -73,6 +74,7 @@ class Ring:
         self._who, self._should_stop = who, should_stop
         # Anonymous shared memory, not /dev/shm: containers often limit that to 64 MB.
         slots = max(1, workers * DEPTH)
+        _refuse_more_than_is_granted(slots, slot_bytes)
         self.memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
         self._slots = self.memory.reshape(slots, slot_bytes)
         self._workers: list[Worker] = []
@@ -228,12 +230,25 @@ def _state_of(pid: int | None) -> str:
             return ""
 
 
+def _refuse_more_than_is_granted(slots: int, slot_bytes: int) -> None:
+    """The kernel gives as much as is asked for, and kills when it is written to."""
+    usable_mb, needed_mb = usable_memory_mb(), slots * slot_bytes / 1e6
+    if usable_mb is not None and needed_mb > usable_mb:
+        raise UserError(
+            f"data.workers: {slots} batches of {slot_bytes / 1e6:,.0f} MB are held ready, {needed_mb:,.0f} MB in all, and "
+            f"{usable_mb:,.0f} MB are there for this process; take fewer workers or a smaller train.global_batch"
+        )
+
+
 def _death(process: BaseProcess) -> WorkError:
     process.join(_STOP_S)
     code = process.exitcode
     if code is not None and code < 0:
         how = f"was killed by {signal.Signals(-code).name}"
-        how += " (out of memory?)" if -code == signal.SIGKILL else ""
+        usable_mb = usable_memory_mb()
+        if -code == signal.SIGKILL:
+            of = "" if usable_mb is None else f": {usable_mb:,.0f} MB are there for all of this group"
+            how += f" (out of memory?{of})"
     else:
         how = f"ended with exit code {code}"
     return WorkError(f"a data worker (process {process.pid}) {how}: the run cannot go on without it")

@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from srdist.machine import launcher
 from srdist.machine.cores import usable_cores
 from srdist.machine.launcher import Launch
 from tests.conftest import ROOT
@@ -142,6 +144,9 @@ def test_ranks_of_one_machine_share_its_cores() -> None:
     # Not tied: the cores of the step, for two tasks.
     assert Launch.of(STEP | {"SLURM_CPUS_ON_NODE": str(cores)}).cpus == max(cores // 2, 1)
     assert Launch.of(STEP | {"SLURM_CPUS_ON_NODE": "999", "SLURM_CPUS_PER_TASK": "1"}).cpus == 1
+    # Ray binds nobody to cores, but counts them.
+    assert Launch.of({"RAY_JOB_ID": "01000000", "OMP_NUM_THREADS": "1"}).cpus == 1
+    assert Launch.of({"RAY_JOB_ID": "01000000", "OMP_NUM_THREADS": "999"}).cpus == cores
 
 
 @pytest.mark.parametrize(
@@ -163,13 +168,90 @@ def test_ranks_of_one_machine_share_its_cores() -> None:
 def test_the_quota_of_a_container_counts_and_not_the_cores_of_its_host(
     tmp_path: Path, groups: str, files: dict[str, str], quota: int | None
 ) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(groups + "\n")
+    _control_groups(tmp_path, groups, files)
+    assert usable_cores(tmp_path) == (quota or len(os.sched_getaffinity(0)))
+
+
+POD = "kubepods.slice/kubepods-burstable.slice/pod7/x"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files"),
+    [
+        # The kubelet bounds the pod; the container's own group inside has none.
+        (f"0::/{POD}", {f"{POD}/cpu.max": "max 100000", f"{Path(POD).parent}/cpu.max": "400000 100000"}),
+        ("0::/", {"cpu.max": "400000 100000"}),
+        (
+            f"9:cpu,cpuacct:/{POD}\n3:cpuset:/{POD}",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "400000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+        ),
+    ],
+    ids=["version 2, the host's path", "version 2, the container's path", "version 1"],
+)
+def test_a_pod_of_4_cpus_on_64_cores_computes_with_4_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str]
+) -> None:
+    _control_groups(tmp_path, groups, files)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
+    assert usable_cores(tmp_path) == 4
+    monkeypatch.setattr(launcher, "usable_cores", lambda: usable_cores(tmp_path))
+    assert Launch.of(INDEXED).cpus == 4
+    assert Launch.of(TORCHRUN | {"LOCAL_WORLD_SIZE": "2"}).cpus == 2
+    # A cpuset of 2 of the cores, as the static CPU manager gives.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5})
+    assert usable_cores(tmp_path) == 2
+
+
+def _control_groups(root: Path, groups: str, files: dict[str, str]) -> None:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(groups + "\n")
     for name, text in files.items():
-        file = tmp_path / "sys/fs/cgroup" / name
+        file = root / "sys/fs/cgroup" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
-    assert usable_cores(tmp_path) == (quota or len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture
+def group_of_one_core() -> Iterator[Path]:
+    """A real control group that the kernel gives one core, around another that it does not bound."""
+    version_1 = Path("/sys/fs/cgroup/cpu")
+    outer = (version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")) / f"srdist-test-{os.getpid()}"
+    files = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}
+    inner = outer / "inner"
+    try:
+        inner.mkdir(parents=True)
+        for name, text in files.items() if version_1.is_dir() else [("cpu.max", "100000 100000")]:
+            (outer / name).write_text(text)
+    except OSError as error:
+        for folder in (inner, outer):
+            if folder.is_dir():
+                folder.rmdir()
+        pytest.skip(f"control groups cannot be made here: {error}")
+    yield inner
+    inner.rmdir()
+    outer.rmdir()
+
+
+def test_all_commands_compute_with_the_threads_of_a_real_control_group(group_of_one_core: Path) -> None:
+    code = (
+        "import os, torch; from srdist.machine import ranks; from srdist.machine.launcher import Launch\n"
+        "with ranks.process_group(): print(Launch.of(os.environ).cpus, torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'echo $$ > {group_of_one_core}/cgroup.procs; exec "$0" "$@"',
+            sys.executable,
+            "-c",
+            code,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+    )
+    assert done.stdout == "1 1\n"
 
 
 def test_a_process_that_is_bound_to_one_core_computes_with_one_thread() -> None:

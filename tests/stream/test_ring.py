@@ -17,8 +17,9 @@ import pytest
 
 from benchmarks.processes import command_of
 from srdist.machine import waiting
-from srdist.machine.errors import WorkError
+from srdist.machine.errors import UserError, WorkError
 from srdist.machine.stopping import StopRequested
+from srdist.stream import ring
 from srdist.stream.ring import DEPTH
 from tests.conftest import ROOT, clean_environment
 from tests.packed_sets import Packed
@@ -89,6 +90,18 @@ def test_a_worker_killed_with_9_ends_the_iteration_with_one_clear_line(packed: P
         ):
             list(islice(pairs, 10))
         assert time.monotonic() - start < 30
+    assert _workers() == []
+
+
+def test_batches_that_the_memory_of_the_control_group_cannot_hold_are_refused_before_a_worker_starts(
+    packed: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = packed(50)
+    monkeypatch.setattr(ring, "usable_memory_mb", lambda: 0.01)
+    with pytest.raises(
+        UserError, match=r"data\.workers: 4 batches of .* and 0 MB are there for this process"
+    ):
+        train_stream(index, workers=2)
     assert _workers() == []
 
 
