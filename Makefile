@@ -69,7 +69,8 @@ shards/demo/tiles: shards/demo/manifest.json
 # The whole way on the demo photos. Two ranks on any machine, since that is what it shows.
 DEMO_RUN := runs/demo_x2
 DEMO_ARGS :=
-LAUNCH := ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --config_file launch/cpu2.yaml
+# Without --log_dir /dev/null torch's launcher leaves a folder torchelastic_* in the temporary directory each time.
+LAUNCH := ACCELERATE_USE_CPU=true $(BIN)/accelerate launch --config_file launch/cpu2.yaml --log_dir /dev/null
 
 .PHONY: demo
 demo: setup shards ## Pack, train on two ranks, evaluate, upscale a directory, draw a comparison

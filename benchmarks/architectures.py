@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.standin import environment, stand_in
 from srdist.config import Config
@@ -317,8 +317,8 @@ def main() -> int:
         return 0
     torch.set_num_threads(1)
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        found = dict(verdicts(options.only, Path(folder)))
+    with working_folder() as folder:
+        found = dict(verdicts(options.only, folder))
     print(_table(found))
     print(f"\n{len(found)} architectures, {time.monotonic() - begin:.0f} s")
     if options.json:

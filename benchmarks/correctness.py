@@ -17,14 +17,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from benchmarks.processes import own_folders
+from benchmarks.ownfolders import own_folders, working_folder
 
 ROOT = Path(__file__).parents[1]
 BATCH = 32
@@ -362,7 +361,7 @@ def _start(
     own = ROOT / ".venv-bench" / name / "bin" / "python"
     environment = (
         dict(os.environ)
-        | own_folders(work / "own")
+        | own_folders(work / "contestant")
         | {
             "RANK": str(rank),
             "WORLD_SIZE": str(world),
@@ -445,8 +444,7 @@ def main() -> None:
         sys.exit(f"{options.images}: no .jpg in it: type `make shards` for the demo tiles")
     results = {}
     for name in names:
-        with tempfile.TemporaryDirectory(prefix="srdist-bench-") as folder:
-            work = Path(folder)
+        with working_folder() as work:
             (work / "files").mkdir()
             for number, path in enumerate(images):
                 shutil.copyfile(path, work / "files" / f"{number:06d}.jpg")

@@ -13,7 +13,6 @@ import functools
 import io
 import json
 import random
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image
 
 from benchmarks import fuzzstate
 from benchmarks.loader import machine
+from benchmarks.ownfolders import working_folder
 from srdist.images.decode import UnreadableImageError, decode_into, decode_rgb, image_size
 from srdist.images.photo import decode_photo, encode_photo
 from srdist.images.rows import is_deep
@@ -154,9 +154,9 @@ def main() -> int:
     began = time.monotonic()
     if state:
         torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as work:
+        with working_folder() as work:
             found = fuzzstate.findings(
-                Path(work), seed=options.seed, first=options.first, count=count, mutated=mutated
+                work, seed=options.seed, first=options.first, count=count, mutated=mutated
             )
         what = f"{count} damaged files of state, {len(fuzzstate.CASES)} kinds and commands"
     else:

@@ -16,13 +16,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import ROOT
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
@@ -51,8 +51,8 @@ def main() -> None:
         "--shards", type=Path, default=ROOT / "shards" / "celeba", help="a packed set of faces"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="srdist-kit-") as name:
-        kit = Path(name) / "gpu-kit"
+    with working_folder() as work:
+        kit = work / "gpu-kit"
         copy_source(kit / "src")
         get_wheels(kit, pythons=options.python)
         size, faces = assemble(

@@ -16,7 +16,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ from PIL import Image
 
 from benchmarks import patches
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.processes import own_folders
+from benchmarks.ownfolders import own_folders, working_folder
 from srdist.machine.cores import usable_cores
 
 ROOT = Path(__file__).parents[1]
@@ -50,8 +49,7 @@ def main() -> None:
     names = list(options.only or (QUICK if options.quick else CONTESTANTS))
     rounds, workers = (1, (2,)) if options.quick else (options.rounds, tuple(options.workers))
     seconds = min(options.seconds, 2.0) if options.quick else options.seconds
-    with tempfile.TemporaryDirectory(prefix="srdist-bench-") as name:
-        work = Path(name)
+    with working_folder() as work:
         _make_set(options.images, work, count=4000 if options.quick else IMAGES)
         results: dict[str, Any] = {"machine": machine()}
         if options.part != "patches":
@@ -174,7 +172,7 @@ def _ask(what: str, name: str, work: Path, *, workers: int = 0, seconds: float =
     done = subprocess.run(
         [_python(name), "-m", "benchmarks.contestants", what, name, *arguments],
         cwd=ROOT,
-        env=dict(os.environ) | own_folders(work / "own" / name),
+        env=dict(os.environ) | own_folders(work / "contestants" / name),
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.survival import machine
 from srdist.config import TrainConfig, load
 from srdist.machine.device import open_accelerator
@@ -59,8 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     rounds, batch = (1, 1) if options.quick else (options.rounds, options.batch)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="srdist-losses-") as folder:
-        vgg = _vgg19(Path(folder))
+    with working_folder() as folder:
+        vgg = _vgg19(folder)
         steps = {
             name: _step(options.config, terms, patch=options.patch, batch=batch)
             for name, terms in contestants(vgg).items()

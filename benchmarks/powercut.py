@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from PIL import Image
 
 from benchmarks.disk import Disk, emptied, record
 from benchmarks.loader import machine
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import ROOT
 from benchmarks.runs import BRIEF, THIN, pack_small_set
 from srdist.cli.main import main as srdist
@@ -266,12 +266,10 @@ def main(quick: bool, only: str | None, json_file: Path | None) -> None:
     if shutil.which("strace") is None:
         raise click.ClickException("strace is not installed")
     outcomes: dict[str, Outcome] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in parts(Path(folder)):
+    with working_folder() as folder:
+        for part in parts(folder):
             if only in (None, part.name):
-                outcomes[part.name] = outcome = check(
-                    part, Path(folder) / part.name, cuts=40 if quick else None
-                )
+                outcomes[part.name] = outcome = check(part, folder / part.name, cuts=40 if quick else None)
                 click.echo(
                     f"{part.name}: power cut after {outcome.cuts} calls, {outcome.states} states, {len(outcome.broken)} broken"
                 )

@@ -12,16 +12,6 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-CACHES = (
-    "TMPDIR",
-    "HOME",
-    "XDG_CACHE_HOME",
-    "HF_HOME",
-    "DATA_OPTIMIZER_CACHE_FOLDER",
-    "DATA_OPTIMIZER_DATA_CACHE_FOLDER",
-)
-"""Where loaders put what they keep, and what they clean: litdata empties the folder `data` of the machine's temporary
-directory, whoever's files are in it, where the last of these is not set."""
 
 
 def kill_tree(process: subprocess.Popen[str]) -> None:
@@ -66,12 +56,3 @@ def clean_environment() -> dict[str, str]:
         if name not in dropped and not name.startswith(("ACCELERATE_", "WANDB_", "TORCHELASTIC_"))
     }
     return kept | {"OMP_NUM_THREADS": "1"}
-
-
-def own_folders(folder: Path) -> dict[str, str]:
-    """Variables that give a process a temporary directory, a home and caches in `folder`, and none beside it."""
-    # Numbers, not names: multiprocessing's sockets lie in TMPDIR, and a path to one may have 107 characters.
-    own = {variable: folder / str(number) for number, variable in enumerate(CACHES)}
-    for path in own.values():
-        path.mkdir(parents=True, exist_ok=True)
-    return {variable: str(path) for variable, path in own.items()}

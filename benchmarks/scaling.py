@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ import torch
 from accelerate import Accelerator, DDPCommunicationHookType, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import BIN, ROOT, clean_environment
 from benchmarks.train_step import images
 from srdist import config as configs
@@ -103,15 +103,15 @@ def one_round(told: list[str]) -> Iterator[tuple[str, float]]:
 
 
 def _slowest(commands: list[list[str]]) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="srdist-scaling-") as folder:
-        place = Path(folder) / "found.x"
+    with working_folder() as folder:
+        place = folder / "found.x"
         running = [
             subprocess.Popen([*command, "--measure", str(place)], cwd=ROOT, env=clean_environment())
             for command in commands
         ]
         if any(process.wait() for process in running):
             sys.exit("a measuring process failed: see above")
-        found = [json.loads(path.read_text()) for path in Path(folder).glob("found.*")]
+        found = [json.loads(path.read_text()) for path in folder.glob("found.*")]
     return {name: max(one[name] for one in found) for name in found[0]}
 
 

@@ -19,7 +19,6 @@ import platform
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +30,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import ROOT, children_of, command_of, kill_tree
 from benchmarks.runs import CONTEST, Launch, differences, pack_small_set, processes_of, ranks_of
 from srdist import __version__
@@ -85,11 +85,11 @@ def main() -> None:
         "steps": STEPS,
         "runs": {},
     }
-    with tempfile.TemporaryDirectory(prefix="srdist-survival-") as name:
-        shards = pack_small_set(Path(name))
+    with working_folder() as work:
+        shards = pack_small_set(work)
         for precision in precisions:
             results["runs"][precision] = survive(
-                shards, Path(name), precision=precision, kills=kills, seed=options.seed, more=more
+                shards, work, precision=precision, kills=kills, seed=options.seed, more=more
             )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,6 @@ import json
 import shutil
 import sys
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from typing import Any
 from benchmarks import oddimages
 from benchmarks.checkout import Checkout
 from benchmarks.demorun import DemoRun, Trace, digest
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import ROOT
 
 POSITIONS = 1000
@@ -64,8 +64,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     checkout = Checkout(options.root.resolve())
     result = checkout.about() | {"quick": options.quick}
-    with tempfile.TemporaryDirectory(prefix="srdist-traces-") as name:
-        begun = options.resume or options.begin or Path(name, "begun")
+    with working_folder() as work:
+        begun = options.resume or options.begin or work / "begun"
         if options.resume:
             result["begun"] = json.loads((begun / ABOUT).read_text())
             if result["begun"]["quick"] != options.quick:
@@ -73,7 +73,7 @@ def main() -> None:
         else:
             begun.mkdir(parents=True)
             (begun / ABOUT).write_text(json.dumps(result, indent=1) + "\n")
-        result["traces"] = make_traces(checkout, Path(name), quick=options.quick, begun=begun.resolve())
+        result["traces"] = make_traces(checkout, work, quick=options.quick, begun=begun.resolve())
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(1 if report(result, other) else 0)
 

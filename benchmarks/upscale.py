@@ -18,7 +18,6 @@ import functools
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.upscalekills import kills
 from benchmarks.upscalememory import memory
 from benchmarks.upscalepng import png
@@ -73,15 +73,15 @@ def main() -> None:
     every = ["speed", *parts]
     wanted = ["speed"] if arguments.quick else every if arguments.part == "all" else [arguments.part]
     for name in wanted:
-        with tempfile.TemporaryDirectory() as folder:
+        with working_folder() as folder:
             if name == "speed":
                 device = (
                     torch.device(arguments.device) if arguments.device else pick_device(Launch.of(os.environ))
                 )
                 figures["machine"]["device"] = str(device)
-                figures[name] = speed(Path(folder), arguments.images, arguments.quick, device)
+                figures[name] = speed(folder, arguments.images, arguments.quick, device)
             else:
-                figures[name] = parts[name](Path(folder), arguments.images)
+                figures[name] = parts[name](folder, arguments.images)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 

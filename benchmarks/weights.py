@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from benchmarks.ownfolders import working_folder
 from benchmarks.pareto import PUBLISHED as PUBLISHED_NETWORKS
 from benchmarks.pareto import Row, Score, as_json, as_markdown, by_scale, pareto
 from srdist.degradations.config import KernelConfig
@@ -171,10 +171,10 @@ def general(path: Path, score: Score, scale: int, quick: bool) -> list[Claim]:
 
 def everyday(path: Path) -> Claim:
     """scikit-image's photos (a cat, a rocket, a cup, a portrait, a city behind a man, a wall), LR by bicubic."""
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         for name in EVERYDAY:
-            Image.fromarray(getattr(skimage.data, name)()).save(Path(folder) / f"{name}.png")
-        return _least_gain(path, "scikit-image's photos", _table(path, folder))
+            Image.fromarray(getattr(skimage.data, name)()).save(folder / f"{name}.png")
+        return _least_gain(path, "scikit-image's photos", _table(path, str(folder)))
 
 
 def _least_gain(path: Path, where: str, table: QualityTable) -> Claim:

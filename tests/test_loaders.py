@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.processes import ROOT, clean_environment, own_folders
+from benchmarks.ownfolders import CACHES, TEMPORARY, own_folders
+from benchmarks.processes import ROOT, clean_environment
 
 CLEANER = """
 import os, shutil, tempfile
@@ -23,22 +25,37 @@ cache = Path(os.getenv("DATA_OPTIMIZER_DATA_CACHE_FOLDER", f"{tempfile.gettempdi
 shutil.rmtree(cache)
 shutil.rmtree(Path(tempfile.gettempdir()), ignore_errors=True)
 shutil.rmtree(Path.home() / ".cache", ignore_errors=True)
+for name in ("HF_DATASETS_CACHE", "WDS_CACHE", "WANDB_CACHE_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+    shutil.rmtree(os.environ[name])
+"""
+BENCHMARK = """
+import subprocess, sys, tempfile, time
+from benchmarks.ownfolders import working_folder
+with working_folder() as folder:
+    (folder / "a.txt").write_text("a")
+    tempfile.mkdtemp()
+    # As torch's launcher does at each launch.
+    child = "import tempfile; tempfile.mkdtemp(prefix='torchelastic_')"
+    subprocess.run([sys.executable, "-c", child], check=True)
+    print(folder, flush=True)
+    time.sleep(int(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def user() -> Iterator[dict[str, str]]:
-    """The temporary directory and the home of a user who keeps files there."""
+    """The temporary directory, the home and the caches of a user who keeps files there."""
     # Not in tmp_path: data workers hand their batches over sockets, whose paths are short.
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        for folder in ("t/data", "t/chunks", "h/.cache", "h/.lightning"):
+        for folder in ("t/data", "t/chunks", "h/.cache", "h/.lightning", "c/hf"):
             (Path(name) / folder).mkdir(parents=True)
             (Path(name) / folder / "canary.txt").write_text("mine")
-        yield {"TMPDIR": f"{name}/t", "HOME": f"{name}/h"}
+        named = dict.fromkeys(CACHES, f"{name}/c/hf")
+        yield named | dict.fromkeys(TEMPORARY, f"{name}/t") | {"HOME": f"{name}/h"}
 
 
 def files_of(user: dict[str, str]) -> list[Path]:
-    return sorted(path for folder in user.values() for path in Path(folder).rglob("*"))
+    return sorted(path for folder in set(user.values()) for path in Path(folder).rglob("*"))
 
 
 @pytest.mark.slow
@@ -71,6 +88,22 @@ def test_a_contestant_that_cleans_its_caches_cleans_its_own(user: dict[str, str]
     before = files_of(user)
     environment = clean_environment() | user | own_folders(tmp_path / "own")
     subprocess.run([sys.executable, "-c", CLEANER], env=environment, check=True)
+    assert files_of(user) == before
+
+
+@pytest.mark.parametrize("told_to_end", [False, True])
+def test_a_benchmark_and_what_it_starts_leave_nothing_behind(user: dict[str, str], told_to_end: bool) -> None:
+    before = files_of(user)
+    command = [sys.executable, "-c", BENCHMARK, "600" if told_to_end else "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=clean_environment() | user, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert Path(user["TMPDIR"]) in folder.parents
+        if told_to_end:
+            process.terminate()
+        assert process.wait(timeout=60) == (128 + signal.SIGTERM if told_to_end else 0)
     assert files_of(user) == before
 
 

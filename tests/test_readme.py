@@ -91,6 +91,7 @@ def test_the_demo_goes_the_whole_way_from_a_fresh_shell(tmp_path: Path, demo_set
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "starts: 2 ranks on cpu" in done.stdout
+    assert list(Path(os.environ["TMPDIR"]).glob("torchelastic_*")) == []
     scores = {
         line.split()[0]: line.split()[1:]
         for line in done.stdout.splitlines()

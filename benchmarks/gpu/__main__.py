@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.gpu.machine import machine
 from benchmarks.gpu.material import Material, Peaks, make_set, unfit
 from benchmarks.gpu.part import Part, run_part
 from benchmarks.gpu.sizes import Sizes
+from benchmarks.ownfolders import working_folder
 from benchmarks.processes import ROOT
 from srdist.machine.device import pick_device
 from srdist.machine.launcher import Launch
@@ -65,11 +65,11 @@ def main() -> None:
     device = pick_device(Launch.of(os.environ))
     sizes = Sizes.of(device.type, quick=options.quick)
     end = time.monotonic() + options.minutes * 60
-    with tempfile.TemporaryDirectory(prefix="srdist-gpu-") as name:
-        shards = options.shards or _packed() or make_set(Path(name), sizes)
+    with working_folder() as work:
+        shards = options.shards or _packed() or make_set(work, sizes)
         if wrong := unfit(shards, least=sizes.batches[len(sizes.batches) // 2]):
             parser.error(wrong)
-        material = Material(Path(name), shards, device, sizes)
+        material = Material(work, shards, device, sizes)
         figures = measure(material, options.only or list(PARTS), end=end, into=options.json)
     missed = [row for row in figures["goals"] if not row["reached"]]
     failed = [name for name, part in figures["parts"].items() if "failed" in part]
