@@ -2,12 +2,14 @@
 
 Usage: python -m benchmarks.survival [--quick] [--json FILE] [--kills 20] [--precision no bf16] [--seed 0]
                                       [--gan] [--set SECTION.FIELD=VALUE ...]
+                                      [--config FILE --shards DIR [--steps 300]]
 
 A run of two ranks is killed N times: one of its ranks, everything at once, a data worker, or the launcher; at a
 random moment of its steps, and sometimes of its start-up; each time the same command is given again. At the end
 weights, optimizer, best weights, loss trace and validation scores must equal those of a run that nobody killed.
 With --gan the network learns against a small critic: two optimizers, spectral norm, R1, two steps of the critic for
-each of the network.
+each of the network. With --config a config's own network, degradation, losses and batches on a packed set take the
+place of the thin ones (--set makes less of them where that takes too long).
 Exit code 1 where they do not, or where a process outlives what was killed by more than a minute.
 """
 
@@ -22,7 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ STEPS = 400
 RANKS = 2
 PATIENCE_S = 60.0
 """How long what is left of a killed run may take to end by itself."""
+PATIENCE_FOR_A_RUN_S = 3600.0
 START_UPS = 5
 """One kill in so many comes before the first step."""
 
@@ -75,21 +78,37 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the victims and moments")
     parser.add_argument("--gan", action="store_true", help="against a small critic")
     parser.add_argument("--set", nargs="+", default=[], help="settings of the runs beside their own")
+    parser.add_argument("--config", type=Path, help="runs of this config instead of thin ones; with --shards")
+    parser.add_argument("--shards", type=Path, help="the packed set of --config")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each run, more than 50 + kills")
     options = parser.parse_args()
+    if (options.config is None) != (options.shards is None):
+        parser.error("--config and --shards: expected both or neither")
+    if options.steps < 51 + options.kills:
+        parser.error(f"--steps: found {options.steps}, expected at least {51 + options.kills}")
     kills, precisions = (4, ["fp32"]) if options.quick else (options.kills, options.precision)
     more = (*(CONTEST if options.gan else ()), *options.set)
     results: dict[str, Any] = {
         "gan": options.gan,
         "machine": machine(),
         "ranks": RANKS,
-        "steps": STEPS,
+        "steps": options.steps,
+        "config": options.config and str(options.config),
+        "set": options.set,
         "runs": {},
     }
     with working_folder() as work:
-        shards = pack_small_set(work)
+        shards = options.shards.resolve() if options.shards else pack_small_set(work)
         for precision in precisions:
             results["runs"][precision] = survive(
-                shards, work, precision=precision, kills=kills, seed=options.seed, more=more
+                shards,
+                work,
+                precision=precision,
+                kills=kills,
+                seed=options.seed,
+                steps=options.steps,
+                more=more,
+                config=options.config and str(options.config.resolve()),
             )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +125,9 @@ def survive(
     seed: int,
     steps: int = STEPS,
     more: Sequence[str] = (),
+    config: str | None = None,
 ) -> dict[str, Any]:
-    """One run killed `kills` times, compared with one that was left alone."""
+    """One run killed `kills` times, compared with one that was left alone; of this config, or a thin one."""
     settings = (
         f"train.precision={precision}",
         f"train.steps={steps}",
@@ -118,10 +138,12 @@ def survive(
     )
     print(f"\nprecision {precision}: {RANKS} ranks, {steps} steps, a checkpoint every 7, {kills} kills")
     whole = Launch(shards, work / f"{precision}-whole", settings, ranks=RANKS)
+    if config is not None:
+        whole = replace(whole, config=config, thin=())
     begin = time.perf_counter()
-    whole.finish(timeout_s=600)
+    whole.finish(timeout_s=PATIENCE_FOR_A_RUN_S)
     whole_s = time.perf_counter() - begin
-    launch = Launch(shards, work / f"{precision}-killed", settings, ranks=RANKS)
+    launch = replace(whole, run=work / f"{precision}-killed")
     done: list[Kill] = []
     print(f"{'killed':>8} {'at step':>8}  exit  gone after  goes on at  said")
     for victim, step in plan(kills, random.Random(seed), steps=steps):
@@ -132,7 +154,7 @@ def survive(
             f"  {kill.goes_on_at:>10}  {kill.said[:110]}",
             flush=True,
         )
-    launch.finish(timeout_s=600)
+    launch.finish(timeout_s=PATIENCE_FOR_A_RUN_S)
     different = differences(launch, whole)
     left_over = sum(kill.left_over for kill in done)
     print(
@@ -206,7 +228,7 @@ def _await_moment(
     launch: Launch, process: subprocess.Popen[str], *, step: int | None, before: int, rng: random.Random
 ) -> None:
     """Wait for the step, or in start-up for a while of it, and then a little more: also within a save."""
-    wait_s = rng.uniform(0, 15) if step is None else 300.0
+    wait_s = rng.uniform(0, 15) if step is None else PATIENCE_FOR_A_RUN_S
     end = time.monotonic() + wait_s
     while time.monotonic() < end:
         assert process.poll() is None, f"ended early: see {launch.run}.out"
