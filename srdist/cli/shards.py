@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from srdist.machine.errors import WorkError
+from srdist.machine.errors import UserError, WorkError
 from srdist.machine.redaction import redacted
 from srdist.settings.places import LOCAL_PATH
 
@@ -79,8 +79,10 @@ def order(
     import numpy as np
 
     from srdist.shards.reader import ShardIndex
-    from srdist.stream.order import make_order
+    from srdist.stream.order import MAX_POSITION, make_order
 
+    if start + count > MAX_POSITION:
+        raise UserError(f"--from {start} --count {count}: positions are below 2^63 - 1 = {MAX_POSITION}")
     index = ShardIndex.open(folder, split)
     chosen = make_order(
         mode,
@@ -98,7 +100,6 @@ def order(
 @click.argument("folder", metavar="DIR")
 def verify(folder: str) -> None:
     """Check every byte of a set: manifest, index, tars, and each image's checksum and pixels."""
-    from srdist.machine.errors import WorkError
     from srdist.shards.verify import verify as verify_set
 
     report = verify_set(folder)

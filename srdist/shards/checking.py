@@ -106,8 +106,9 @@ def _cut(source: Source, image: Image.Image, tiles: Tiles, spool: Spool) -> list
     width, height = image.size
     for area in source.areas:
         if area.right > width or area.bottom > height:
-            corners = f"{area.left},{area.top} to {area.right},{area.bottom}"
-            return source.relative, "area", f"is {width}x{height}, its area {corners} is not inside of it"
+            corners = f"columns {area.left} to {area.right}, rows {area.top} to {area.bottom}"
+            reason = f"is {height}x{width} (height x width), its area of {corners} is not inside of it"
+            return source.relative, "area", reason
     checked = []
     for tile, pixels in _tiles(source, image, tiles):
         if problem := name_problem(tile.members[0]):

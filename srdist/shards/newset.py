@@ -27,13 +27,12 @@ def new_set(out: Path) -> Iterator[Path]:
             there now.
     """
     is_new = not out.exists()
+    if not is_new and not out.is_dir():
+        raise UserError(f"--out {out}: a file: expected a folder to pack into")
     out.mkdir(parents=True, exist_ok=True)
     killed = list(out.glob(".pack-*"))
-    if not killed and (foreign := _foreign(out)):
-        kind = "tars" if foreign[0].endswith(".tar") else "files"
-        raise UserError(
-            f"{out}: holds {kind} that `srdist pack` did not write, and would remove: {foreign[0]}; give another folder with --out"
-        )
+    if not killed:
+        _refuse_foreign(out)
     for stale in killed:
         _remove(stale)
     mine = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
@@ -61,23 +60,31 @@ def _remove(stale: Path) -> None:
     lock.release()
 
 
-def _foreign(out: Path) -> list[str]:
-    """Tars, and files below index/, that the set in `out` does not name."""
-    held = [*out.glob("*.tar"), *out.glob("index"), *out.glob("index/**/*")]
+def _refuse_foreign(out: Path) -> None:
+    """Refuse tars, and files below index/, that the set in `out` does not name: they would be removed."""
+    held = [*sorted(out.glob("*.tar")), *out.glob("index"), *sorted(out.glob("index/**/*"))]
     names = [path.relative_to(out).as_posix() for path in held if not path.is_dir()]
     data = Place(str(out)).read(MANIFEST)
-    if data is None:
-        return names
-    try:
-        manifest = parse_manifest(data, source=str(out / MANIFEST))
-    except UserError:
-        # Ours, though damaged: packing anew is the cure.
-        return [] if b'"made_by": "pack"' in data else names
-    if manifest.made_by != "pack":
-        return names
-    own = {entry.index.file for entry in manifest.splits.values()}
-    own |= {shard.file for entry in manifest.splits.values() for shard in entry.shards}
-    return [name for name in names if name not in own]
+    why = "no whole manifest.json says whose it is"
+    if data is not None:
+        try:
+            manifest = parse_manifest(data, source=str(out / MANIFEST))
+        except UserError:
+            if b'"made_by": "pack"' in data:
+                return  # ours, though damaged: packing anew is the cure
+        else:
+            why = "the set there does not name it"
+            if manifest.made_by == "pack":
+                own = {entry.index.file for entry in manifest.splits.values()}
+                own |= {shard.file for entry in manifest.splits.values() for shard in entry.shards}
+                names = [name for name in names if name not in own]
+            else:
+                why = "the set there is of another tool's tars"
+    if names:
+        raise UserError(
+            f"{out}: holds {names[0]}, which packing would remove, and {why}: remove it if it may go, "
+            "or give another folder with --out"
+        )
 
 
 def publish(folder: Path, out: Path) -> None:

@@ -32,6 +32,8 @@ def pair_up(planned: Plan, recipe: Recipe, *, images: Path, lr: Path) -> None:
     # Images that are left out have their partners too: a pair is left out, not a half of it twice.
     names = [*(source.relative for source in planned.sources), *(path for path, _, _ in planned.left_out)]
     fitting = partners(names, identities, scale=recipe.scale)
+    unreadable = dict(walk.unreadable)
+    unreadable_of = partners(names, unreadable, scale=recipe.scale)
     pairs: list[Source] = []
     hr_of: dict[str, str] = {}
     path_of: dict[tuple[int, int], str] = {}
@@ -43,7 +45,7 @@ def pair_up(planned: Plan, recipe: Recipe, *, images: Path, lr: Path) -> None:
                 "rename or remove one"
             )
         if not found:
-            planned.left_out.append((source.relative, "no LR", "no LR image of this name"))
+            planned.left_out.append(_without_lr(source, unreadable_of[source.relative], unreadable))
             continue
         other = hr_of.setdefault(found[0], source.relative)
         if other != source.relative:
@@ -58,17 +60,26 @@ def pair_up(planned: Plan, recipe: Recipe, *, images: Path, lr: Path) -> None:
             )
             continue
         pairs.append(replace(source, lr=Partner(lr / found[0], found[0])))
-    used = {name for found in fitting.values() for name in found}
+    used = {name for found in (*fitting.values(), *unreadable_of.values()) for name in found}
     planned.left_out += [
         (name, "no HR", "an LR image: no HR image of this name")
         for name in identities
         if name not in used and _wanted(name, recipe.only)
     ]
     planned.left_out += [
-        (path, "unreadable", f"in the folder of LR: {reason}") for path, reason in walk.unreadable
+        (path, "unreadable", f"in the folder of LR: {reason}")
+        for path, reason in unreadable.items()
+        if path not in used
     ]
     planned.other_files += walk.others
     planned.sources = [source for source in pairs if not _unnameable(planned, source)]
+
+
+def _without_lr(source: Source, its: list[str], unreadable: dict[str, str]) -> tuple[str, str, str]:
+    """What is left out, once, where an image has no LR that could be read: `its` are those of its name that could not."""
+    if its:
+        return source.relative, "unreadable", f"its LR image {its[0]}: {unreadable[its[0]]}"
+    return source.relative, "no LR", "no LR image of this name"
 
 
 def scale_of(hr: Sides, lr: Sides) -> int | None:

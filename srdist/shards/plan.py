@@ -122,7 +122,8 @@ def _first_paths(
     named = {path: name for path, _ in found for name in (path, _without_ending(path)) if name in leave_out}
     unwanted = {identity: leave_out[named[path]] for path, identity in found if path in named}
     for name in leave_out.keys() - named.values():
-        result.left_out.append((name, "missing", "named in leave_out, not in the folder"))
+        what = "a folder: name the images in it" if (images / name).is_dir() else "not in the folder"
+        result.left_out.append((name, "missing", f"named in leave_out, {what}"))
     files: dict[str, Path] = {}
     seen: dict[tuple[int, int], str] = {}
     for path, identity in found:
@@ -216,7 +217,7 @@ def _find_split_file(images: Path, name: str) -> Path:
 def _read_split_file(path: Path) -> tuple[dict[str, str], str]:
     try:
         data = read_regular(path)
-        lines = data.decode("utf-8").splitlines()
+        lines = data.decode("utf-8-sig").splitlines()  # editors on Windows begin a text with a mark
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such split file") from error
     except UnreadableImageError as error:

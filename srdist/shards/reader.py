@@ -26,6 +26,8 @@ from srdist.shards.remote import Place
 MAX_SIDE = 65535
 MAX_BYTES = (1 << 32) - 1
 _HASHED_INDEX_BYTES = 64 << 20
+_BEYOND_ANY_FILE = 1 << 62
+"""Offsets from here on, which only a damaged index has, are more than the system takes."""
 _OPEN_FILES = 128
 
 
@@ -112,9 +114,9 @@ class ShardIndex:
         return self.entry.samples
 
     def key(self, sample_id: int) -> str:
-        """The key under which the tar holds a sample."""
+        """The key under which the tar holds a sample; bytes that are no UTF-8, of a damaged index, are escaped."""
         key: bytes = self._rows[sample_id]["key"]
-        return key.decode()
+        return key.decode(errors="backslashreplace")
 
     def sizes(self, ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n 2"]:
         """(height, width) of samples, of their HR, in pixels."""
@@ -136,14 +138,18 @@ class ShardIndex:
         """A sample's bytes, as they were packed.
 
         Raises:
-            BadSampleError: the shard ends before the sample does, or the bytes do not fit the crc32.
+            BadSampleError: the index has it in no shard of the set, the shard ends before the sample does, or the bytes do
+                not fit the crc32.
             WorkError: the shard cannot be opened or read.
         """
         row = self._rows[sample_id].tolist()
         shard, (offset, size, crc32) = row[0], row[1:4] if member == "hr" else row[6:9]
+        if shard >= len(self.entry.shards):
+            reason = f"its index has it in shard {shard}, and the last one is {len(self.entry.shards) - 1}"
+            raise BadSampleError(self.bad(sample_id, reason, member=member))
         file = self._file(shard)
         try:
-            data = os.pread(file, size, offset)
+            data = os.pread(file, size, min(offset, _BEYOND_ANY_FILE))
             while 0 < len(data) < size and (more := os.pread(file, size - len(data), offset + len(data))):
                 data += more
         except OSError as error:
@@ -170,7 +176,9 @@ class ShardIndex:
     def bad(self, sample_id: int, reason: str, *, member: Member = "hr") -> BadSample:
         """A record of a sample that cannot be used."""
         row = self._rows[sample_id]
-        shard = str(self.shard_path(int(row["shard"])))
+        number = int(row["shard"])
+        known = number < len(self.entry.shards)
+        shard = self.shard_path(number) if known else self.place.path_of(self.entry.index.file)
         offset = int(row["offset" if member == "hr" else "lr_offset"])
         if member == "lr":
             reason = f"its LR: {reason}"

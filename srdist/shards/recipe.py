@@ -81,6 +81,13 @@ class Recipe(BaseModel):
                     raise ValueError(f"areas {earlier} and {number} of {area.image} overlap")
         if self.tiles is None:
             return self
+        height, width = self.tiles.smallest_sides
+        for number, area in enumerate(self.areas):
+            if area.height < height or area.width < width:
+                raise ValueError(
+                    f"area {number} of {area.image} is {area.height}x{area.width} (height x width), expected "
+                    f"{height}x{width} or more: {_of_tiles(self.tiles)}"
+                )
         for field in ("sizes", "longest", "splits"):
             if self.areas and field in self.tiles.model_fields_set:
                 raise ValueError(f"tiles.{field} has no effect with split: areas")
@@ -92,6 +99,10 @@ class Recipe(BaseModel):
     def cuts(self, split: str) -> bool:
         """Whether the images of a split are cut into tiles."""
         return self.tiles is not None and (self.tiles.splits is None or split in self.tiles.splits)
+
+
+def _of_tiles(tiles: Tiles) -> str:
+    return "a tile (tiles.smallest allows smaller ones)" if tiles.smallest is None else "tiles.smallest"
 
 
 def _stays_below(path: str) -> bool:

@@ -54,6 +54,12 @@ def _fits(ending: str, asked: str | None) -> bool:
     return ending == asked.lower()
 
 
+_LeftOut = tuple[str, str, str]
+"""Tar and member, kind of reason, reason."""
+_Found = tuple[str, Record | _LeftOut]
+"""An image's name in its tar, and what the index says of it or why it is left out."""
+
+
 @dataclass(slots=True)
 class Scan:
     """What one tar holds: records of its samples (with 0 for the shard's number), and what was left out."""
@@ -62,7 +68,7 @@ class Scan:
     records: list[Record] = field(default_factory=list)
     sides: list[tuple[Sides, Sides]] = field(default_factory=list)
     """Of pairs, those of HR and LR, beside the records."""
-    left_out: list[tuple[str, str, str]] = field(default_factory=list)
+    left_out: list[_LeftOut] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     entry: ShardEntry | None = None
 
@@ -77,7 +83,7 @@ def scan_tar(folder: Path, file: str, members: Members) -> Scan:
     scan = Scan(file)
     path = folder / file
     seen: dict[tuple[str, str], Member] = {}
-    samples: dict[str, dict[str, tuple[str, Record | None]]] = {}
+    samples: dict[str, dict[str, _Found]] = {}
     try:
         opened = open_regular(path)
     except UnreadableImageError as error:
@@ -92,29 +98,37 @@ def scan_tar(folder: Path, file: str, members: Members) -> Scan:
                     continue
                 _refuse_second(path, seen.setdefault((one.key, which), one), one)
                 data = os.pread(tar.fileno(), one.size, one.offset)
-                samples.setdefault(one.key, {})[which] = (one.name, _checked(scan, one, data))
+                samples.setdefault(one.key, {})[which] = (one.name, _checked(file, one, data))
         except DamagedTarError as error:
             raise WorkError(f"{path}: {error}") from error
     for sample in samples.values():
         if members.pairs:
             _add_pair(scan, sample)
-        elif (record := sample["hr"][1]) is not None:
+        elif isinstance(record := sample["hr"][1], Record):
             scan.records.append(record)
+        else:
+            scan.left_out.append(record)
     if scan.records:
         scan.entry = shard_entry(path, len(scan.records), name=file)
     return scan
 
 
-def _add_pair(scan: Scan, sample: dict[str, tuple[str, Record | None]]) -> None:
+def _add_pair(scan: Scan, sample: dict[str, _Found]) -> None:
+    """Add a pair, or leave it out: once, whatever is wrong with how many of its images."""
+    wrong = [found for _, found in sample.values() if not isinstance(found, Record)]
+    if wrong:
+        scan.left_out.append(wrong[0])
+        return
     for which, other in (("hr", "LR"), ("lr", "HR")):
         if other.lower() not in sample:
             reason = f"no {other} image under its key"
             scan.left_out.append((f"{scan.file}:{sample[which][0]}", f"no {other}", reason))
             return
-    (_, hr), (_, lr) = sample["hr"], sample["lr"]
-    if hr is not None and lr is not None:
-        scan.records.append(hr._replace(lr_offset=lr.offset, lr_size=lr.size, lr_crc32=lr.crc32))
-        scan.sides.append(((hr.height, hr.width), (lr.height, lr.width)))
+    hr, lr = sample["hr"][1], sample["lr"][1]
+    assert isinstance(hr, Record)
+    assert isinstance(lr, Record)
+    scan.records.append(hr._replace(lr_offset=lr.offset, lr_size=lr.size, lr_crc32=lr.crc32))
+    scan.sides.append(((hr.height, hr.width), (lr.height, lr.width)))
 
 
 def leave_misfits_out(scan: Scan, scale: int | None) -> None:
@@ -131,21 +145,18 @@ def leave_misfits_out(scan: Scan, scale: int | None) -> None:
         scan.entry = scan.entry.model_copy(update={"samples": len(fitting)}) if fitting else None
 
 
-def _checked(scan: Scan, member: Member, data: bytes) -> Record | None:
-    """What the index says of an image; None if it is left out."""
-    name = f"{scan.file}:{member.name}"
+def _checked(file: str, member: Member, data: bytes) -> Record | _LeftOut:
+    """What the index says of an image, or why it is left out."""
+    name = f"{file}:{member.name}"
     if problem := unprintable(member.name):
-        scan.left_out.append((ascii(name)[1:-1], "name", problem))
-        return None
+        return ascii(name)[1:-1], "name", problem
     try:
         height, width = check_image(data, min_side=1)
     except UnreadableImageError as error:
-        scan.left_out.append((name, "unreadable", str(error)))
+        return name, "unreadable", str(error)
     except TooSmallError as error:
-        scan.left_out.append((name, "too small", str(error)))
-    else:
-        return Record(0, member.offset, member.size, zlib.crc32(data), height, width, member.key)
-    return None
+        return name, "too small", str(error)
+    return Record(0, member.offset, member.size, zlib.crc32(data), height, width, member.key)
 
 
 def _refuse_second(path: Path, first: Member, later: Member) -> None:

@@ -44,6 +44,16 @@ class Area(Section):
             raise ValueError(f"an area from {self.left},{self.top} to {self.right},{self.bottom} is empty")
         return self
 
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.right - self.left
+
     def overlaps(self, other: Area) -> bool:
         """Whether both have a pixel in common."""
         return (
@@ -73,7 +83,7 @@ class Tiles(Section):
     longest: Side | None = None
     """Images with a longer side, in pixels, are reduced to it first; null = none are."""
     smallest: Side | None = None
-    """Sizes whose shorter side is below this, in pixels, are not cut; from it up to a tile's side the tile is as small as they are; null = no tile is smaller."""
+    """Sizes whose shorter side is below this, in pixels, are not cut, and areas so small are refused; from it up to a tile's side the tile is as small as they are; null = no tile is smaller."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
     """Tiles are JPEGs of this quality, 4:4:4; null = PNG, without loss."""
     splits: Annotated[tuple[SplitName, ...], Field(strict=False, min_length=1)] | None = None
@@ -135,8 +145,8 @@ def cut(image: Image.Image, tiles: Tiles) -> Iterator[tuple[str, Image.Image]]:
 def cut_area(image: Image.Image, area: Area, tiles: Tiles) -> Iterator[tuple[str, Image.Image]]:
     """(name, tile) of an area, row by row; the name is the tile's place in the image, `{left}_{top}` in three digits or more."""
     stride = area.stride or tiles.stride
-    for y in _starts(area.bottom - area.top, tiles.height, stride, flush=tiles.flush):
-        for x in _starts(area.right - area.left, tiles.width, stride, flush=tiles.flush):
+    for y in _starts(area.height, tiles.height, stride, flush=tiles.flush):
+        for x in _starts(area.width, tiles.width, stride, flush=tiles.flush):
             left, top = area.left + x, area.top + y
             box = (left, top, min(area.right, left + tiles.width), min(area.bottom, top + tiles.height))
             yield f"{left:03d}_{top:03d}", image.crop(box)

@@ -70,8 +70,13 @@ def _check_shard(index: ShardIndex, shard: int) -> Iterator[str]:
     if size != entry.bytes or sha256_of(path) != entry.sha256:
         yield f"{shown}: {size} bytes, not the {entry.bytes} bytes (or not the sha256) that were packed"
         yield from _check_members(index, shard, path)
-    first = sum(index.shard_samples[:shard])
-    for sample_id in range(first, first + entry.samples):
+        misplaced: dict[int, str] = {}
+    else:
+        misplaced = _misplaced(index, shard, path)
+    yield from misplaced.values()
+    for sample_id in _ids(index, shard):
+        if sample_id in misplaced:
+            continue
         height, width = index.sizes(np.array([sample_id]))[0]
         for member in index.members:
             smaller = index.lr_scale or 1 if member == "lr" else 1
@@ -81,11 +86,34 @@ def _check_shard(index: ShardIndex, shard: int) -> Iterator[str]:
                 yield str(bad)
 
 
+def _ids(index: ShardIndex, shard: int) -> range:
+    first = sum(index.shard_samples[:shard])
+    return range(first, first + index.shard_samples[shard])
+
+
+def _misplaced(index: ShardIndex, shard: int, path: Path) -> dict[int, str]:
+    """What the index says wrongly of samples in a tar that is as it was packed: their shard, offset or key."""
+    shown = index.shard_path(shard)
+    held = {member.offset: member for member in walk(path)}
+    wrong: dict[int, str] = {}
+    for sample_id in _ids(index, shard):
+        for which in index.members:
+            record = index.bad(sample_id, "", member=which)
+            found = held.get(record.offset)
+            place = f"{shown}: sample {record.key} at offset {record.offset}"
+            if record.shard != shown:
+                wrong[sample_id] = f"{place}: the index has it in another shard than it counts it in"
+            elif found is None:
+                wrong[sample_id] = f"{place}: no such member there"
+            elif found.key != record.key:
+                wrong[sample_id] = f"{place}: the tar calls it {found.key}"
+    return wrong
+
+
 def _check_members(index: ShardIndex, shard: int, path: Path) -> Iterator[str]:
     """Compare the tar's members with the index: which is missing, moved, of another size, or twice."""
     shown = index.shard_path(shard)
-    first = sum(index.shard_samples[:shard])
-    ids = range(first, first + index.shard_samples[shard])
+    ids = _ids(index, shard)
     expected: dict[int, BadSample] = {}
     size_at: dict[int, int] = {}
     for member in index.members:

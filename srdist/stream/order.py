@@ -19,6 +19,9 @@ from srdist.shards.permutation import SAMPLES, SHARDS, permute, stream_keys
 
 OrderMode = Literal["global", "window"]
 
+MAX_POSITION = (1 << 63) - 1
+"""Positions are below it: they are signed numbers of 64 bits."""
+
 _AT_A_TIME = 8192
 """Shards or positions permuted in one go: temporaries that stay in a core's cache."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from srdist.machine.errors import WorkError
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
+from srdist.stream.order import make_order
 from tests.packed_sets import Images, Packed
 from tests.stream.test_pairs import BATCH, global_batches
 
@@ -26,6 +28,34 @@ def test_order_prints_the_keys_that_the_stream_delivers(packed: Packed, mode: st
     done = CliRunner().invoke(main, [*command, "--from", "7", "--count", str(4 * BATCH - 7)])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == streamed[7:]
+
+
+def test_order_knows_the_last_positions_and_refuses_those_beyond_them(packed: Packed) -> None:
+    index = packed(50)
+
+    def printed(start: int, count: int) -> tuple[int, list[str]]:
+        command = [
+            "shards",
+            "order",
+            index.folder,
+            "--seed",
+            "5",
+            "--from",
+            str(start),
+            "--count",
+            str(count),
+        ]
+        done = CliRunner().invoke(main, command)
+        return done.exit_code, done.output.splitlines()
+
+    last = (1 << 63) - 1
+    chosen = make_order("global", shard_samples=index.shard_samples, window_shards=8, seed=5)
+    ids = chosen.ids(np.array([last - 2, last - 1]))
+    assert printed(last - 2, 2) == (0, [index.key(sample_id) for sample_id in ids.tolist()])
+    for start, count in ((last - 2, 3), (last, 1), (10**21, 1), (0, 10**21)):
+        code, lines = printed(start, count)
+        assert code == 2
+        assert lines == [f"srdist: --from {start} --count {count}: positions are below 2^63 - 1 = {last}"]
 
 
 def test_info_says_what_is_in_a_set(images: Images, tmp_path: Path) -> None:

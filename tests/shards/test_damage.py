@@ -19,7 +19,8 @@ from srdist.cli.main import main
 from srdist.images.decode import UnreadableImageError, decode_into
 from srdist.machine.errors import UserError, WorkError
 from srdist.shards.indexing import index_tars
-from srdist.shards.reader import BadSampleError, ShardIndex
+from srdist.shards.reader import BadSampleError, ShardIndex, read_manifest, sha256_of
+from srdist.shards.remote import Place
 from srdist.shards.verify import verify
 from tests.packed_sets import Packed, encoded
 
@@ -244,6 +245,40 @@ def test_a_damaged_index_is_refused_and_made_anew_from_the_tars(index: ShardInde
         ShardIndex.open(index.folder, "train")
     index_tars(Path(index.folder))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("key", b"other", "the tar calls it"),
+        ("key", b"\xff\xfe", "the tar calls it"),
+        ("shard", 0, "the index has it in another shard than it counts it in"),
+        ("shard", 99, "the index has it in another shard than it counts it in"),
+        ("offset", 1 << 63, f"offset {1 << 63}: no such member there"),
+        ("offset", (1 << 64) - 1, f"offset {(1 << 64) - 1}: no such member there"),
+    ],
+)
+def test_an_index_that_fits_its_manifest_and_not_its_tars_is_found_by_verify_and_gives_no_wrong_sample(
+    index: ShardIndex, field: str, value: object, said: str
+) -> None:
+    """As of a program that wrote its own index, and a manifest to go with it."""
+    folder = Path(index.folder)
+    path = folder / "index" / "train.npy"
+    rows = np.load(path)
+    rows[field][FIRST + 2] = value
+    np.save(path, rows)
+    manifest = read_manifest(Place(index.folder))
+    entry = manifest.splits["train"]
+    described = entry.index.model_copy(update={"bytes": path.stat().st_size, "sha256": sha256_of(path)})
+    splits = {"train": entry.model_copy(update={"index": described})}
+    (folder / "manifest.json").write_bytes(manifest.model_copy(update={"splits": splits}).to_json())
+    done = CliRunner().invoke(main, ["shards", "verify", index.folder])
+    assert done.exit_code == 1
+    (line,) = done.stdout.splitlines()
+    assert said in line
+    if field != "key":
+        with pytest.raises(BadSampleError, match=f"sample {index.key(FIRST + 2)}"):
+            ShardIndex.open(index.folder, "train").read(FIRST + 2)
 
 
 @pytest.mark.parametrize(

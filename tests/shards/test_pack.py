@@ -126,7 +126,7 @@ def test_a_hash_of_the_name_splits_80_10_10_and_new_images_move_no_old_one(tmp_p
     assert after.items() > before.items()
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "mark and CRLF, as on Windows"])
 @pytest.mark.parametrize("place", ["", "Eval/", "../", "../Eval/"])
 def test_celebas_split_file_is_found_and_followed(
     images: Images, tmp_path: Path, ending: str, place: str
@@ -135,7 +135,8 @@ def test_celebas_split_file_is_found_and_followed(
     lines = [f"{number:06d}.jpg {number % 3}" for number in range(8)] + ["000099.jpg 0"]
     path = folder / place / "list_eval_partition.txt"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes((ending.join(lines) + ending).encode())
+    encoding = "utf-8" if ending == "\n" else "utf-8-sig"
+    path.write_bytes((ending.join(lines) + ending).encode(encoding))
     recipe = read_recipe(ROOT / "shards/celeba/recipe.yaml")
     report = pack(recipe, folder, out=tmp_path / "set")
     assert report.samples == {"train": 3, "val": 3, "test": 2}
@@ -351,11 +352,39 @@ def test_files_of_others_in_a_packed_folder_are_never_removed(
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"precious")
     before = files_of(out)
-    with pytest.raises(UserError, match=rf"that `srdist pack` did not write, and would remove: {name}"):
+    with pytest.raises(
+        UserError, match=rf"holds {name}, which packing would remove, and the set there does not name"
+    ):
         pack(HASHED, source, out=out)
     assert files_of(out) == before
     (out / name).unlink()
     pack(HASHED, source, out=out)
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "a half"])
+def test_a_set_without_its_manifest_is_not_called_that_of_others_and_says_what_to_do(
+    images: Images, tmp_path: Path, left: str
+) -> None:
+    source, out = images(9), tmp_path / "set"
+    pack(HASHED, source, out=out)
+    path = out / "manifest.json"
+    data = path.read_bytes()
+    path.unlink()
+    if left != "nothing":
+        path.write_bytes(b"" if left == "an empty file" else data[:20])
+    with pytest.raises(UserError) as caught:
+        pack(HASHED, source, out=out)
+    first = min(path.name for path in out.glob("*.tar"))
+    said = f"{out}: holds {first}, which packing would remove, and no whole manifest.json says whose it is: "
+    assert str(caught.value).startswith(said)
+
+
+def test_a_file_is_no_folder_to_pack_into(images: Images, tmp_path: Path) -> None:
+    (tmp_path / "set").write_bytes(b"precious")
+    with pytest.raises(UserError, match=r"--out .*set: a file: expected a folder to pack into") as caught:
+        pack(HASHED, images(5), out=tmp_path / "set")
+    assert caught.value.exit_code == 2
+    assert (tmp_path / "set").read_bytes() == b"precious"
 
 
 def test_a_second_pack_into_a_folder_is_refused_while_the_first_one_writes(
@@ -416,7 +445,9 @@ def _open(index: ShardIndex, sample_id: int) -> bool:
 def test_tars_of_another_tool_are_not_overwritten(images: Images, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.tar").write_bytes(b"precious")
-    with pytest.raises(UserError, match="holds tars that `srdist pack` did not write"):
+    with pytest.raises(
+        UserError, match=r"holds mine.tar, which .* and no whole manifest.json says whose it is"
+    ):
         pack(HASHED, images(5), out=tmp_path / "set")
     assert (tmp_path / "set" / "mine.tar").read_bytes() == b"precious"
 

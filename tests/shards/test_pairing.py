@@ -88,14 +88,17 @@ def test_what_has_no_partner_another_size_or_cannot_be_read_is_left_out_and_list
     (lr / "000007x2.png").unlink()
     (lr / "000007x2.png").symlink_to(lr / "000008x2.png")
     os.mkfifo(lr / "pipe.png")
+    # Two faults of one pair are one pair left out.
+    (lr / "000009x2.png").unlink()
+    (lr / "000009x2.png").symlink_to(lr / "gone.png")
     (lr / "notes.txt").touch()
     # On a folder that is packed already the same rule holds as for images: exit code 1, the rest is there.
     (tmp_path / "recipe.yaml").write_text("name: test\nfractions: {train: 1.0}\n")
     arguments = ("pack", tmp_path / "recipe.yaml", "--images", hr, "--lr", lr, "--out", tmp_path / "set")
     code, said = _said(*arguments)
     assert code == 1
-    assert "train 13 in 1 shards, pairs x2" in said
-    assert "8 images were left out (no HR 1, no LR 1, same file 1, size 3, unreadable 2)" in said
+    assert "train 12 in 1 shards, pairs x2" in said
+    assert "9 images were left out (no HR 1, no LR 1, same file 1, size 3, unreadable 3)" in said
     found = _left_out(tmp_path / "set")
     assert {name: kind for name, (kind, _) in found.items()} == {
         "000001.png": "no LR",
@@ -105,6 +108,7 @@ def test_what_has_no_partner_another_size_or_cannot_be_read_is_left_out_and_list
         "000005.png": "unreadable",
         "000006.png": "size",
         "000008.png": "same file",
+        "000009.png": "unreadable",
         "pipe.png": "unreadable",
     }
     assert found["000003.png"][1] == ("HR is 48x40 and LR 24x21 (height x width): expected HR of 48x42")
@@ -213,6 +217,10 @@ def test_pairs_that_another_tool_packed_are_indexed_by_their_two_endings(
     hr, lr = pair_folders(12)
     (lr / "000004x2.png").unlink()
     Image.new("RGB", (7, 7)).save(lr / "000005x2.png")
+    # Two faults of one pair are one pair left out.
+    for path in (hr / "000006.png", lr / "000006x2.png", hr / "000007.png"):
+        path.write_bytes(path.read_bytes()[:100])
+    (lr / "000007x2.png").unlink()
     (tmp_path / "foreign").mkdir()
     with ShardWriter(str(tmp_path / "foreign/train-%04d.tar"), maxcount=5, verbose=0) as writer:
         for path in sorted(hr.iterdir()):
@@ -227,14 +235,17 @@ def test_pairs_that_another_tool_packed_are_indexed_by_their_two_endings(
     assert "give --lr-member as well" in _said("shards", "index", folder, "--scale", "2")[1]
     code, said = _said("shards", "index", folder, "--member", "gt.png", "--lr-member", "lq.png")
     assert code == 1
-    assert "train 10 in 3 shards, pairs x2" in said
+    assert "train 8 in 3 shards, pairs x2" in said
+    assert "4 images were left out (no LR 1, size 1, unreadable 2)" in said
     assert {name.split("/")[-1]: kind for name, (kind, _) in _left_out(folder).items()} == {
         "train-0000.tar:000004.gt.png": "no LR",
         "train-0001.tar:000005": "size",
+        "train-0001.tar:000006.gt.png": "unreadable",
+        "train-0001.tar:000007.gt.png": "unreadable",
     }
     assert verify(str(folder)).problems == ()
     index = ShardIndex.open(str(folder), "train")
-    for sample_id in range(10):
+    for sample_id in range(8):
         assert index.read(sample_id, member="lr") == (lr / f"{index.key(sample_id)}x2.png").read_bytes()
 
 

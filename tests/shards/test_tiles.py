@@ -154,11 +154,11 @@ def test_only_what_the_recipe_names_is_looked_at_and_what_it_leaves_out_is_liste
     chosen = recipe(
         Tiles(height=32, width=32, stride=32),
         only=("a", "b/", "000007.jpg"),
-        leave_out={"a/2": "seen before", "000007.jpg": "blurred", "b/5": "mistyped"},
+        leave_out={"a/2": "seen before", "000007.jpg": "blurred", "b/5": "mistyped", "b/c": "all"},
     )
     report = pack(chosen, folder, out=tmp_path / "set")
     assert {key.split("_")[0] for key in samples_of(tmp_path / "set")} == {"a/1", "b/c/3"}
-    assert report.left_out == {"leave_out": 3, "missing": 1}
+    assert report.left_out == {"leave_out": 3, "missing": 2}
     assert report.left_out_as_asked == {"leave_out": 3}
     left_out = [json.loads(line) for line in (tmp_path / "set" / "left_out.jsonl").read_text().splitlines()]
     assert [(entry["image"], entry["reason"]) for entry in left_out] == [
@@ -166,6 +166,7 @@ def test_only_what_the_recipe_names_is_looked_at_and_what_it_leaves_out_is_liste
         ("a/2.jpg", "seen before"),
         ("b/5", "named in leave_out, not in the folder"),
         ("b/again.jpg", "seen before"),
+        ("b/c", "named in leave_out, a folder: name the images in it"),
     ]
     with pytest.raises(UserError, match=r"gone: not there, but the recipe tiled names it in `only`"):
         pack(recipe(only=("a", "gone")), folder, out=tmp_path / "other")
@@ -210,6 +211,10 @@ def test_areas_go_to_their_splits_and_one_that_does_not_fit_is_listed(
     by_areas = Recipe.model_validate({"name": "areas", "split": "areas", "areas": areas, "tiles": SMALL})
     report = pack(by_areas, photo, out=tmp_path / "set")
     assert report.left_out == {"area": 1, "missing": 1, "no split": 1}
+    assert (
+        "is 40x60 (height x width), its area of columns 0 to 61, rows 0 to 40 is not inside of it"
+        in (tmp_path / "set" / "left_out.jsonl").read_text()
+    )
     original = np.asarray(Image.open(photo / "cat.png"))
     lefts = {"train": {0, 20, 40, 48}, "val": {80, 110, 118}}
     tops = {"train": {0, 20, 40, 60, 77}, "val": {3, 33, 63, 77}}
@@ -262,6 +267,20 @@ def test_areas_that_overlap_are_refused_since_a_pixel_would_be_in_two_splits(tmp
     path.write_text(f"name: x\nsplit: areas\ntiles: {{height: 8, width: 8, stride: 4}}\nareas: [{areas}]\n")
     with pytest.raises(UserError, match=r"areas 1 and 2 of a\.png overlap"):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(("tiles", "width"), [("", 7), (", smallest: 4", 3)])
+def test_areas_below_a_tile_are_refused_since_no_tile_is_smaller_than_the_recipe_says(
+    tmp_path: Path, tiles: str, width: int
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    head = f"name: x\nsplit: areas\ntiles: {{height: 8, width: 8, stride: 4{tiles}}}\n"
+    area = "areas: [{{image: a.png, split: train, left: 2, top: 0, right: {}, bottom: 9}}]\n"
+    path.write_text(head + area.format(2 + width))
+    with pytest.raises(UserError, match=rf"area 0 of a\.png is 9x{width} \(height x width\), expected"):
+        read_recipe(path)
+    path.write_text(head + area.format(2 + width + 1))
+    read_recipe(path)
 
 
 def test_pairs_are_not_cut(images: Images, tmp_path: Path) -> None:
