@@ -9,9 +9,12 @@ import os
 import signal
 from types import FrameType
 
+from srdist.machine.system import refuse_other_systems
+
 
 def main() -> None:
     """Run the command line."""
+    refuse_other_systems()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stopped)
     from srdist.cli.main import main as commands

@@ -11,6 +11,9 @@ if __name__ == "__main__":
     sys.path[:] = [
         entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent
     ]
+    from srdist.machine.system import refuse_other_systems
+
+    refuse_other_systems()
 
 import click
 

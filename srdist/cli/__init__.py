@@ -6,5 +6,7 @@ shards   pack and shards
 blend    a network between two
 degrade  what training would see of some images
 sweep    sweep: the file, the table, exit code
+doctor   doctor, --version: what is installed and granted here
+completion completion for shells
 upscale  upscale: plan, progress, exit code
 """

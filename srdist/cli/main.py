@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from srdist import __version__
 from srdist.cli.blend import blend
+from srdist.cli.completion import complete_weights, completion
 from srdist.cli.degrade import degrade as degrade_command
+from srdist.cli.doctor import doctor, version_lines
 from srdist.cli.quality import compare, evaluate
 from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
@@ -32,13 +33,38 @@ class _Group(click.Group):
             return super().invoke(ctx)
 
 
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        for line in version_lines():
+            click.echo(line)
+        context.exit()
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="srdist")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Say which srdist, torch and devices these are.",
+)
 def main() -> None:
     """Train super-resolution networks on any number of GPUs, and upscale directories of images."""
 
 
-for command in (pack, shards, evaluate, compare, sweep, train_command, degrade_command, blend):
+for command in (
+    pack,
+    shards,
+    evaluate,
+    compare,
+    sweep,
+    train_command,
+    degrade_command,
+    blend,
+    doctor,
+    completion,
+):
     main.add_command(command)
 
 
@@ -88,6 +114,7 @@ def _status(context: click.Context, _option: click.Parameter, dst: Path | None) 
     default="fast_x2",
     show_default=True,
     metavar="W",
+    shell_complete=complete_weights,
     help="Weights file, run folder or the name of bundled weights.",
 )
 @click.option(
@@ -166,7 +193,7 @@ def report(run: Path, out: Path | None) -> None:
 
 
 @main.command()
-@click.argument("weights")
+@click.argument("weights", shell_complete=complete_weights)
 @click.option("--onnx", type=LOCAL_PATH, help="An ONNX file, for programs without torch.")
 @click.option(
     "--spandrel",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from srdist.cli.completion import complete_weights
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
 from srdist.settings.places import LOCAL_PATH
@@ -26,6 +27,7 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.command()
 @click.option(
     "--weights",
+    shell_complete=complete_weights,
     metavar="W",
     help="Weights file, run folder or the name of bundled weights; without it the resamplings only.",
 )
@@ -133,7 +135,12 @@ def evaluate(
 
 @click.command()
 @click.argument("image", type=LOCAL_PATH)
-@click.option("--weights", metavar="W", help="Weights file, run folder or the name of bundled weights.")
+@click.option(
+    "--weights",
+    metavar="W",
+    shell_complete=complete_weights,
+    help="Weights file, run folder or the name of bundled weights.",
+)
 @click.option("--out", required=True, type=LOCAL_PATH, help="The figure, a PNG.")
 @click.option(
     "--methods",

@@ -1,5 +1,6 @@
 """What lies under the program: errors, whole files, signals, the launcher, ranks, the device, claims on shared work.
 
+system    which operating systems srdist runs on
 errors    a user's errors, in one line, and their exit codes
 redaction URLs without their credentials
 plainjson JSON that anybody may have written, as plain values

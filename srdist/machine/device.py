@@ -100,7 +100,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What a reader of the numbers needs to know of this machine."""
     import accelerate
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
         "srdist": __version__,
         "torch": torch.__version__,
@@ -114,7 +114,8 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Model of this machine's processor, as its maker calls it."""
     try:
         with open("/proc/cpuinfo") as file:  # noqa: PTH123 (no pathlib for a kernel file)
             for line in file:
