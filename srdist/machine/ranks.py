@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar, cast
@@ -59,10 +60,19 @@ def process_group(*, peer_timeout_s: int | None = None) -> Iterator[torch.device
 
 
 def prepare_to_join() -> None:
-    """Call before the process group is made, so that it is gone when the ranks part."""
+    """Call before the process group is made, so that it is gone when the ranks part, and has its sockets while it lasts."""
     if Launch.of(os.environ).joins:
+        _allow_all_files()
         # Its functions keep the group that is there when it is first imported, as DDP does, for ever as their default.
         import torch.distributed.nn.functional  # noqa: F401
+
+
+def _allow_all_files() -> None:
+    # Each rank has a connection to every other one, in each group; the usual limit is 1,024 files.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def part() -> None:

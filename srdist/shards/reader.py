@@ -7,6 +7,7 @@ place the index gives and must fit its crc32, so a damaged, cut or swapped tar c
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import zlib
 from collections import OrderedDict
@@ -254,13 +255,16 @@ def _map_index(place: Place, entry: SplitEntry, *, pairs: bool) -> np.ndarray[An
             raise UserError(f"{shown}: {size} bytes, the manifest says {entry.index.bytes}: {advice}")
         if size <= _HASHED_INDEX_BYTES and sha256_of(path) != entry.index.sha256:
             raise UserError(f"{shown}: not the index that the manifest names (sha256 differs): {advice}")
-        rows: np.ndarray[Any, np.dtype[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: np.memmap[Any, np.dtype[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{shown}: no such file: {advice}") from error
     except (ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{shown}: not an index: {error}: {advice}") from error
+    rows: np.ndarray[Any, np.dtype[Any]] = mapped
+    if size > _HASHED_INDEX_BYTES:
+        _read_at_random(mapped)
     names = index_dtype(1, pairs=pairs).names
     if rows.shape != (entry.samples,) or rows.dtype.names != names:
         raise UserError(
@@ -268,6 +272,12 @@ def _map_index(place: Place, entry: SplitEntry, *, pairs: bool) -> np.ndarray[An
         )
     # A plain array over the same map: np.memmap's own indexing is several times slower.
     return rows.view(np.ndarray)
+
+
+def _read_at_random(mapped: np.memmap[Any, np.dtype[Any]]) -> None:
+    """Let the kernel read the pages that are asked for alone: it reads a hundred times as much around each record."""
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # the map has no public name
 
 
 def sha256_of(path: Path) -> str:

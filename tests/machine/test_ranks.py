@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,3 +100,15 @@ def test_a_rank_that_a_script_has_numbered_takes_the_gpu_that_slurm_says(
         monkeypatch.setenv(name, value)
     ranks.take_own_gpu()
     assert os.environ["LOCAL_RANK"] == "1"
+
+
+def test_a_rank_may_open_a_connection_to_each_of_thousands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        ranks.prepare_to_join()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
