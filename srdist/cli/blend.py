@@ -14,7 +14,9 @@ from srdist.settings.places import LOCAL_PATH
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--alpha", type=click.FloatRange(0, 1), required=True, help="Share of B: 0 is A, 1 is B.")
-@click.option("--out", type=LOCAL_PATH, required=True, help="The .safetensors file.")
+@click.option(
+    "--out", type=LOCAL_PATH, required=True, help="The .safetensors file; one that is there is replaced."
+)
 def blend(first: str, second: str, alpha: float, out: Path) -> None:
     """Write a network between A and B, of one shape: a PSNR-trained one and the adversarial one started from it, say.
 

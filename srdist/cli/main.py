@@ -17,7 +17,7 @@ from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
 from srdist.machine import stopping
 from srdist.machine.errors import errors_in_one_line
-from srdist.settings.places import LOCAL_PATH
+from srdist.settings.places import LOCAL_PATH, refuse_input
 from srdist.train import command as train_command
 
 if TYPE_CHECKING:
@@ -179,7 +179,11 @@ def upscale(
 
 @main.command()
 @click.argument("run", type=LOCAL_PATH)
-@click.option("--out", type=LOCAL_PATH, help="The HTML file.  [default: report.html in RUN]")
+@click.option(
+    "--out",
+    type=LOCAL_PATH,
+    help="The HTML file; one that is there is replaced.  [default: report.html in RUN]",
+)
 def report(run: Path, out: Path | None) -> None:
     """Show the run or the sweep in folder RUN as one HTML file. Works offline.
 
@@ -189,16 +193,20 @@ def report(run: Path, out: Path | None) -> None:
     from srdist.report.sweeppage import write_sweep_report
     from srdist.report.sweeprecord import is_sweep
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        refuse_input("--out", out, (path for path in run.rglob("*") if path.is_file()))
     click.echo(str(write_sweep_report(run, out) if is_sweep(run) else write_report(run, out)))
 
 
 @main.command()
 @click.argument("weights", shell_complete=complete_weights)
-@click.option("--onnx", type=LOCAL_PATH, help="An ONNX file, for programs without torch.")
+@click.option(
+    "--onnx", type=LOCAL_PATH, help="An ONNX file, for programs without torch; one that is there is replaced."
+)
 @click.option(
     "--spandrel",
     type=LOCAL_PATH,
-    help="A .safetensors file for programs built on spandrel (chaiNNer, ComfyUI and others).",
+    help="A .safetensors file for programs built on spandrel (chaiNNer, ComfyUI and others); one that is there is replaced.",
 )
 def export(weights: str, onnx: Path | None, spandrel: Path | None) -> None:
     """Write WEIGHTS (a file, run folder or the name of bundled weights) in a format of other programs."""
@@ -206,12 +214,14 @@ def export(weights: str, onnx: Path | None, spandrel: Path | None) -> None:
         raise click.UsageError("give one of --onnx FILE and --spandrel FILE")
     from srdist.networks.onnxfile import export_onnx
     from srdist.networks.spandrelfile import export_spandrel
-    from srdist.networks.weightfile import load_weights
+    from srdist.networks.weightfile import find_weights, load_weights
 
+    out = onnx or spandrel
+    assert out is not None
+    refuse_input("--onnx" if onnx else "--spandrel", out, [find_weights(weights)])
     network, info = load_weights(weights)
     if onnx is not None:
         export_onnx(network, info, onnx)
     else:
-        assert spandrel is not None
-        export_spandrel(network, info, spandrel)
-    click.echo(str(onnx or spandrel))
+        export_spandrel(network, info, out)
+    click.echo(str(out))

@@ -10,7 +10,7 @@ import click
 from srdist.cli.completion import complete_weights
 from srdist.images.kernels import Kernel
 from srdist.machine.errors import UserError
-from srdist.settings.places import LOCAL_PATH
+from srdist.settings.places import LOCAL_PATH, refuse_input
 
 if TYPE_CHECKING:
     from srdist.degradations.section import DegradationSection
@@ -65,7 +65,7 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
     "--csv",
     "csv_file",
     type=LOCAL_PATH,
-    help="Also write the scores of each image to this file.",
+    help="Also write the scores of each image to this file; one that is there is replaced.",
 )
 def evaluate(
     weights: str | None,
@@ -89,6 +89,7 @@ def evaluate(
 
     from srdist.machine import ranks
     from srdist.machine.files import write_named
+    from srdist.networks.weightfile import find_weights
     from srdist.quality import printed
     from srdist.quality import table as qualitytable
     from srdist.quality.measures import parse_names
@@ -100,6 +101,8 @@ def evaluate(
         if made_by is not None:
             raise UserError(f"--kernel {kernel} and --degrade {degrade} both make LR: leave one out")
         made_by = fixed(degrade)
+    if csv_file is not None and weights is not None:
+        refuse_input("--csv", csv_file, [find_weights(weights)])
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
             qualitytable.Evaluation(
@@ -141,7 +144,9 @@ def evaluate(
     shell_complete=complete_weights,
     help="Weights file, run folder or the name of bundled weights.",
 )
-@click.option("--out", required=True, type=LOCAL_PATH, help="The figure, a PNG.")
+@click.option(
+    "--out", required=True, type=LOCAL_PATH, help="The figure, a PNG; one that is there is replaced."
+)
 @click.option(
     "--methods",
     metavar="A,B,...",
@@ -163,6 +168,7 @@ def compare(
     from srdist.quality.figure import save_figure
 
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    refuse_input("--out", out, [image])
     with ranks.process_group() as device:
         picture = draw(
             image, names, weights, scale=scale, made_by=_of_kernel(kernel), device=device, warn=_warn

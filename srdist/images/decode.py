@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from srdist.images import strange
-from srdist.images.formats import FORMATS
+from srdist.images.formats import FORMATS, too_many_pixels
 from srdist.machine.errors import WorkError
 
 MAX_PIXELS = 1 << 29
@@ -82,7 +82,8 @@ def open_image(data: bytes) -> Image.Image:
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"claims too many pixels: {error}") from error
+        # Raised above twice the limit, and before the size is known here.
+        raise UnreadableImageError(too_many_pixels(None, limit=MAX_PIXELS)) from error
     except UnidentifiedImageError as error:
         if _is_other_tiff(data):
             raise UnreadableImageError(OTHER_SAMPLES) from error
@@ -91,9 +92,7 @@ def open_image(data: bytes) -> Image.Image:
             raise UnreadableImageError(what) from error
         image = strange.open_strange(data, most_pixels=MAX_PIXELS)
     if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError(
-            f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"
-        )
+        raise UnreadableImageError(too_many_pixels(image.size, limit=MAX_PIXELS))
     _refuse_other_samples(image)
     return image
 
@@ -223,7 +222,7 @@ def _turbo_size(data: bytes) -> tuple[int, int] | None:
         return None  # Pillow says what is wrong with it, or knows a rare subsampling that TurboJPEG does not.
     height, width = int(stored_height), int(stored_width)
     if height * width > MAX_PIXELS:
-        raise UnreadableImageError(f"claims {width}x{height} pixels, over the limit of {MAX_PIXELS}")
+        raise UnreadableImageError(too_many_pixels((width, height), limit=MAX_PIXELS))
     return (height, width) if colours in ("YCbCr", "Gray", "RGB") else None
 
 

@@ -27,3 +27,14 @@ IMAGE_SUFFIXES = frozenset(_SUFFIXES.split()) | VIPS_SUFFIXES
 
 FOREIGN_SUFFIXES = frozenset(_FOREIGN.split())
 """Endings of images that nothing here can read: they are told by name, not taken for other files."""
+
+
+def too_many_pixels(size: tuple[int, int] | None, *, limit: int) -> str:
+    """Why an image is refused before it is decoded.
+
+    Args:
+        size: (width, height) that it claims, where that is known.
+        limit: in pixels.
+    """
+    claimed = f"{size[0]}x{size[1]} pixels" if size is not None else "too many pixels"
+    return f"claims {claimed}, over the limit of {limit / 1e6:,.0f} megapixels"

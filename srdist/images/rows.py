@@ -23,6 +23,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from srdist.images.decode import MAX_PIXELS, OTHER_SAMPLES, UnreadableImageError, decoding
+from srdist.images.formats import too_many_pixels
 from srdist.images.photo import MAX_SIDE, WRITABLE, UnwritableImageError, colour_profile
 from srdist.images.strange import vips
 from srdist.machine.files import named_in_errors
@@ -190,9 +191,7 @@ def _refuse_other_samples(image: Any) -> None:
     if image.bands > 4:
         raise UnreadableImageError(f"{image.bands} channels, expected 1 to 4")
     if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError(
-            f"claims {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}"
-        )
+        raise UnreadableImageError(too_many_pixels((image.width, image.height), limit=MAX_PIXELS))
 
 
 def _exif_of(block: bytes | None) -> bytes | None:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from srdist.images.formats import too_many_pixels
+
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -42,7 +44,7 @@ def open_strange(data: bytes, *, most_pixels: int) -> Image.Image:
     """
     image = vips().Image.new_from_buffer(data, "", fail_on="error")
     if image.width * image.height > most_pixels:
-        raise ValueError(f"claims {image.width}x{image.height} pixels, over the limit of {most_pixels}")
+        raise ValueError(too_many_pixels((image.width, image.height), limit=most_pixels))
     deep = image.format == "ushort"
     if image.interpretation not in ("srgb", "b-w"):
         image = image.colourspace("b-w" if image.bands < 3 else "srgb")

@@ -65,7 +65,7 @@ class FrequencyConfig(LossSection):
     kind: Literal["frequency"] = "frequency"
     """Distance of the Fourier transforms of each channel."""
     form: Literal["focal", "l1"] = "focal"
-    """focal: squared distances, the largest ones most (Jiang et al., ICCV 2021); l1: mean absolute (Cho et al., ICCV 2021)."""
+    """focal: squared distances, the largest ones most (Jiang et al., ICCV 2021); l1: mean of the absolute real and imaginary parts of the distance (Cho et al., ICCV 2021)."""
     alpha: Annotated[float, Field(ge=0, le=8)] = 1.0
     """Of focal: power of a frequency's distance that is its weight; 0 = all alike."""
 

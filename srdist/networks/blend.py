@@ -26,6 +26,7 @@ from srdist.networks.weightfile import (
     pack_weights,
     shapes_of,
 )
+from srdist.settings.places import refuse_input
 
 
 def blend(first: str | Path, second: str | Path, *, alpha: float, out: Path) -> Path:
@@ -41,19 +42,18 @@ def blend(first: str | Path, second: str | Path, *, alpha: float, out: Path) -> 
     sources = [find_weights(name) for name in (first, second)]
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: expected a name that ends in .safetensors")
-    if out.exists() and any(out.samefile(source) for source in sources):
-        raise UserError(f"--out {out}: is one of the two files that are blended")
+    refuse_input("--out", out, sources)
     (a, of_a), (b, of_b) = (load_weights(source) for source in sources)
     _refuse_others(sources, (of_a, of_b))
     tensors = _between(a, b, alpha=alpha, source=sources[1])
-    parts = [_part(source, info) for source, info in zip(sources, (of_a, of_b), strict=True)]
+    parts = _parts(sources, (of_a, of_b), shares=(1 - alpha, alpha))
     made = replace(
         of_a,
         kernel=of_a.kernel if of_a.kernel == of_b.kernel else "unknown",
         degradation=of_a.degradation if of_a.degradation == of_b.degradation else "",
         manifest_id=of_a.manifest_id if of_a.manifest_id == of_b.manifest_id else "",
         step=max(of_a.step, of_b.step),
-        blend=json.dumps({"alpha": alpha, "of": parts}, sort_keys=True),
+        blend=json.dumps({"of": parts}, sort_keys=True),
     )
     write_named(out, pack_weights(tensors, made))
     return out
@@ -83,6 +83,30 @@ def _between(a: Network, b: Network, *, alpha: float, source: Path) -> dict[str,
     return made
 
 
-def _part(source: Path, info: WeightsInfo) -> dict[str, Any]:
-    values = {name: value for name, value in asdict(info).items() if name != "network" and value != ""}
-    return {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest(), **values}
+def _parts(
+    sources: list[Path], infos: tuple[WeightsInfo, WeightsInfo], *, shares: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """The trained files that a blend is made of, each once with its share: a blend counts as what it was made of."""
+    parts: dict[str, dict[str, Any]] = {}
+    for source, info, share in zip(sources, infos, shares, strict=True):
+        for part in _made_of(info) or [_whole(source, info)]:
+            mine = parts.setdefault(part["sha256"], part | {"share": 0.0})
+            mine["share"] += share * part["share"]
+    return list(parts.values())
+
+
+def _whole(source: Path, info: WeightsInfo) -> dict[str, Any]:
+    said = {name: value for name, value in asdict(info).items() if name not in ("network", "blend")}
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    return {"file": source.name, "sha256": sha256, "share": 1.0} | {k: v for k, v in said.items() if v != ""}
+
+
+def _made_of(info: WeightsInfo) -> list[dict[str, Any]]:
+    """What a file says that it was blended of; nothing where it was trained, or says it in another way."""
+    try:
+        parts = json.loads(info.blend)["of"] if info.blend else []
+        if all(isinstance(part["sha256"], str) and isinstance(part["share"], float) for part in parts):
+            return list(parts)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return []

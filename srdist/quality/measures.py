@@ -127,6 +127,8 @@ def parse_names(text: str) -> tuple[MeasureName, ...] | None:
     if text.strip() == "all":
         return None
     given = [part.strip() for part in text.split(",")]
+    if "all" in given:
+        raise UserError(f"--measures {text}: all stands alone, or some of {','.join(NAMES)}")
     if wrong := [part for part in given if part not in NAMES]:
         raise UserError(
             f"--measures {text}: no measure {wrong[0]!r}, expected all or some of {','.join(NAMES)}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from srdist.machine.errors import refuse_url
+from srdist.machine.errors import UserError, refuse_url
 
 
 class _LocalPath(click.Path):
@@ -22,6 +23,16 @@ class _LocalPath(click.Path):
         name = param.opts[0] if isinstance(param, click.Option) else "this argument"
         refuse_url(str(value), f"{name} is a file or a folder of this machine")
         return super().convert(value, param, ctx)
+
+
+def refuse_input(option: str, out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is one of the files read for it: a file that was there is replaced.
+
+    Raises:
+        UserError: `out` is one of `inputs`, by whatever path or link.
+    """
+    if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
+        raise UserError(f"{option} {out}: is a file that is read for it: give another one")
 
 
 LOCAL_PATH = _LocalPath(path_type=Path)

@@ -40,15 +40,41 @@ def test_each_value_lies_between_and_the_file_says_what_it_is_made_of(tmp_path: 
         torch.testing.assert_close(tensor, expected)
     assert (info.network, info.kernel, info.manifest_id, info.step) == (SHAPE, "bicubic", "", 300)
     said = json.loads(info.blend)
-    assert said["alpha"] == 0.3
+    assert [part["share"] for part in said["of"]] == [0.7, 0.3]
     assert [part["sha256"] for part in said["of"]] == [
         hashlib.sha256(path.read_bytes()).hexdigest() for path in (a, b)
     ]
     assert [part["manifest_id"] for part in said["of"]] == ["abc", "other"]
-    # Of blends again: the whole tree is said.
-    again = tmp_path / "again.safetensors"
-    assert blend(out, a, "--alpha", 0.5, "--out", again)[0] == 0
-    assert json.loads(json.loads(load_weights(again)[1].blend)["of"][0]["blend"])["alpha"] == 0.3
+    # Of blends again: what they were made of, once, however often it is done (it doubled each time).
+    older, newer = a, out
+    of_a = {a: 1.0, out: 0.7}
+    for number in range(20):
+        again = tmp_path / f"{number}.safetensors"
+        assert blend(older, newer, "--alpha", 0.5, "--out", again)[0] == 0
+        of_a[again] = (of_a[older] + of_a[newer]) / 2
+        parts = json.loads(load_weights(again)[1].blend)["of"]
+        assert [part["file"] for part in parts] == ["a.safetensors", "b.safetensors"]
+        assert [part["share"] for part in parts] == pytest.approx([of_a[again], 1 - of_a[again]])
+        older, newer = newer, again
+    assert again.stat().st_size < 2 * out.stat().st_size
+
+
+def test_what_a_file_says_of_its_blend_in_another_way_is_taken_as_one_file(tmp_path: Path) -> None:
+    b = saved(tmp_path / "b.safetensors", seed=2)
+    for text in (
+        "[",
+        "7",
+        '{"of": 3}',
+        '{"of": [{"sha256": 1, "share": "x"}]}',
+        '{"alpha": 0.3, "of": [{"file": "a"}]}',
+    ):
+        a = saved(tmp_path / "a.safetensors", seed=1, blend=text)
+        assert blend(a, b, "--alpha", 0.25, "--out", tmp_path / "made.safetensors")[0] == 0
+        parts = json.loads(load_weights(tmp_path / "made.safetensors")[1].blend)["of"]
+        assert [(part["file"], part["share"]) for part in parts] == [
+            ("a.safetensors", 0.75),
+            ("b.safetensors", 0.25),
+        ]
 
 
 @pytest.mark.parametrize(("alpha", "which"), [(0, "a"), (1, "b")])
@@ -89,8 +115,8 @@ def test_what_cannot_be_blended_or_written_is_one_line_and_the_inputs_stay(tmp_p
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(before[:100])
     for arguments, words in [
-        ((a, b, "--alpha", 0.5, "--out", a), "is one of the two files"),
-        ((a, b, "--alpha", 0.5, "--out", tmp_path / "link.safetensors"), "is one of the two files"),
+        ((a, b, "--alpha", 0.5, "--out", a), "is a file that is read for it"),
+        ((a, b, "--alpha", 0.5, "--out", tmp_path / "link.safetensors"), "is a file that is read for it"),
         ((a, b, "--alpha", 0.5, "--out", tmp_path / "made.pth"), "ends in .safetensors"),
         ((a, b, "--alpha", 0.5, "--out", tmp_path / "folder.safetensors"), "folder.safetensors"),
         ((a, tmp_path / "gone", "--alpha", 0.5, "--out", tmp_path / "m.safetensors"), "no such weights file"),

@@ -375,5 +375,5 @@ def test_an_image_that_claims_a_huge_size_is_refused_before_it_is_decoded(suffix
     else:
         start = data.index(b"\xff\xc0") + 5
         data[start : start + 4] = (65_500).to_bytes(2) * 2
-    with pytest.raises(UnreadableImageError, match="claims"):
+    with pytest.raises(UnreadableImageError, match=r"claims .* over the limit of 537 megapixels$"):
         decode_into(bytes(data), np.empty((16, 16, 3), np.uint8))
