@@ -15,6 +15,7 @@ from srdist.settings.places import LOCAL_PATH, refuse_input
 if TYPE_CHECKING:
     from srdist.degradations.section import DegradationSection
 
+_MEASURES = "sharpness, spectrum, consistency, lpips, dists, or all that can be taken here"
 KERNELS = click.Choice(get_args(Kernel))
 
 
@@ -57,7 +58,7 @@ def _of_kernel(kernel: Any) -> DegradationSection | None:
 @click.option(
     "--measures",
     metavar="A,B,...",
-    help="Beside PSNR-Y, SSIM-Y and RMSE: sharpness, spectrum, consistency, lpips, dists, or all that can be taken here.",
+    help=f"Beside PSNR-Y, SSIM-Y and RMSE: {_MEASURES}.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--markdown", is_flag=True, help="Print a Markdown table.")
@@ -156,8 +157,15 @@ def evaluate(
 @click.option(
     "--scale", type=click.IntRange(2, 8), help="Factor between LR and HR; needed without weights only."
 )
+@click.option("--measures", metavar="A,B,...", help=f"Below PSNR and RMSE: {_MEASURES}.")
 def compare(
-    image: Path, weights: str | None, out: Path, methods: str | None, kernel: Any, scale: int | None
+    image: Path,
+    weights: str | None,
+    out: Path,
+    methods: str | None,
+    kernel: Any,
+    scale: int | None,
+    measures: str | None,
 ) -> None:
     """Draw IMAGE, made small, and upscaled again: original | low resolution | bicubic | super resolution, with a zoom.
 
@@ -166,12 +174,20 @@ def compare(
     from srdist.machine import ranks
     from srdist.quality.figure import compare as draw
     from srdist.quality.figure import save_figure
+    from srdist.quality.measures import parse_names
 
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     refuse_input("--out", out, [image])
     with ranks.process_group() as device:
         picture = draw(
-            image, names, weights, scale=scale, made_by=_of_kernel(kernel), device=device, warn=_warn
+            image,
+            names,
+            weights,
+            scale=scale,
+            made_by=_of_kernel(kernel),
+            measures=() if measures is None else parse_names(measures),
+            device=device,
+            warn=_warn,
         )
         save_figure(out, picture)
     click.echo(str(out))

@@ -11,5 +11,6 @@ table    evaluate's table
 printed  that as text, Markdown, JSON and CSV
 degraded what training would see of some images, to look at
 figure   one image by several methods, side by side
+columns  the page that it is drawn on
 grid     LR | bicubic | SR | HR of a run
 """

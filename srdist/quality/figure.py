@@ -14,19 +14,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from srdist.degradations.section import DegradationSection
 from srdist.images.decode import UnreadableImageError
 from srdist.images.kernels import Kernel
-from srdist.images.pixels import luma, to_pillow, to_u8
+from srdist.images.pixels import luma, to_pillow
 from srdist.machine.errors import UserError
 from srdist.machine.files import named_file
 from srdist.networks.tiling import NotFiniteError
 from srdist.networks.weightfile import load_weights, note_on
 from srdist.quality import metrics
-from srdist.quality.lowres import choose_degradation
+from srdist.quality.columns import Column, draw_page, heat
+from srdist.quality.lowres import choose_degradation, described, kernel_of
+from srdist.quality.measures import HEADS, OF_HR, Measure, MeasureName, choose
 from srdist.quality.scores import BASELINES, Method, baseline, common_scale, network_method
 from srdist.quality.testset import PairFile, read_pair
 
@@ -34,8 +36,7 @@ PANEL = 380
 """Longer side of a picture of the whole image, in pixels of the figure."""
 ZOOM = 6
 """Least upscaling of an inset."""
-_MARGIN, _GAP, _BAR = 24, 16, 12
-_INK, _SOFT, _MARK = (24, 24, 27), (95, 95, 105), (255, 64, 32)
+_MARK = (255, 64, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Shot:
 
     title: str
     image_u8: UInt8[Tensor, "3 h w"]
-    scores: str
+    scores: tuple[str, ...]
+    """Lines."""
     error: Float[Tensor, "h w"] | None
     """Absolute error of the luma, in 8-bit levels; None for the original itself."""
 
@@ -67,13 +69,6 @@ class Inset:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    title: str
-    scores: str
-    pictures: tuple[Image.Image, Image.Image]
-
-
 def compare(
     image: Path,
     names: Sequence[str] | None,
@@ -81,6 +76,7 @@ def compare(
     *,
     scale: int | None,
     made_by: DegradationSection | None,
+    measures: Sequence[MeasureName] | None = (),
     device: torch.device,
     warn: Callable[[str], None],
 ) -> Image.Image:
@@ -90,9 +86,10 @@ def compare(
         names: resamplings (evaluation.BASELINES) and weights, as `load_weights` takes them; the last is the subject.
         scale: needed only where there are no weights.
         made_by: what makes LR; None: what the first weights were trained for.
+        measures: whose values stand below PSNR and RMSE; None: all that can be taken here.
 
     Raises:
-        UserError: nothing to compare, weights of two scales, an unreadable or too small image.
+        UserError: nothing to compare, weights of two scales, an unreadable or too small image, a measure that cannot be taken.
     """
     if not (names or weights):
         raise UserError("nothing to compare: give --weights or --methods")
@@ -104,6 +101,14 @@ def compare(
             warn(note)
     scale = common_scale({name: model.scale for name, (model, _) in loaded.items()}, asked=scale)
     made_by = choose_degradation(made_by, {name: info for name, (_, info) in loaded.items()}, warn=warn)
+    asked = choose(
+        measures,
+        scale=scale,
+        kernel=kernel_of(made_by, None),
+        made_by=f"LR is {described(made_by)}",
+        device=device,
+        warn=warn,
+    )
     networks = {name: network_method(model, device=device) for name, (model, _) in loaded.items()}
     try:
         file = PairFile(image.name, image, None)
@@ -126,7 +131,7 @@ def compare(
             "super resolution": networks[compared[-1]],
         }
     try:
-        shots = shoot(lr, hr, methods, scale=scale)
+        shots = shoot(lr, hr, methods, scale=scale, measures=asked)
     except NotFiniteError as error:
         raise NotFiniteError(f"{image}: {error}") from error
     footer = (
@@ -142,9 +147,12 @@ def shoot(
     methods: Mapping[str, Method],
     *,
     scale: int,
+    measures: Sequence[Measure] = (),
 ) -> list[Shot]:
-    """The original, then each method's 8-bit output of `lr`, by title, with PSNR-Y and RMSE against it."""
-    shots = [Shot("original", hr, f"{hr.shape[2]} x {hr.shape[1]} pixels", None)]
+    """The original, then each method's 8-bit output of `lr`, by title, with PSNR-Y, RMSE and `measures` against it."""
+    of = {measure.name: measure.beside(lr.unsqueeze(0), hr.unsqueeze(0)) for measure in measures}
+    alike = [_worded(name, measure(hr.unsqueeze(0))) for name, measure in of.items() if name == OF_HR]
+    shots = [Shot("original", hr, (f"{hr.shape[2]} x {hr.shape[1]} pixels", *alike), None)]
     for title, upscale in methods.items():
         sr = upscale(lr.unsqueeze(0))
         psnr_y_db = metrics.psnr_y(sr, hr.unsqueeze(0), border=scale).item()
@@ -152,8 +160,17 @@ def shoot(
         error = (luma(sr[0]) - luma(hr)).abs().float()
         # An image that the border leaves nothing of has no PSNR.
         psnr = "-" if math.isnan(psnr_y_db) else f"{psnr_y_db:.2f} dB"
-        shots.append(Shot(title, sr[0], f"PSNR {psnr}   RMSE {rmse:.4f}", error))
+        more = [_worded(name, measure(sr)) for name, measure in of.items() if name != OF_HR]
+        pairs = ["   ".join(more[i : i + 2]) for i in range(0, len(more), 2)]
+        shots.append(Shot(title, sr[0], (f"PSNR {psnr}   RMSE {rmse:.4f}", *pairs), error))
     return shots
+
+
+def _worded(name: str, value: Float[Tensor, " 1"]) -> str:
+    """A measure's name and value, as `srdist evaluate` prints them."""
+    decibels = name.endswith("_db")
+    number = f"{value.item():.{2 if decibels else 4}f}" if not value.isnan().any() else "-"
+    return f"{HEADS[name].removesuffix(' dB')} {number}{' dB' if decibels else ''}"
 
 
 def choose_inset(shots: Sequence[Shot], *, width: int, height: int, zoom: int) -> Inset:
@@ -174,8 +191,8 @@ def figure(shots: Sequence[Shot], *, footer: str) -> Image.Image:
     columns = []
     for shot in shots:
         picture = to_pillow(shot.image_u8)
-        columns.append(_Column(shot.title, shot.scores, (_marked(picture, inset), inset.cut(picture))))
-    return _page(columns, footer=footer)
+        columns.append(Column(shot.title, shot.scores, (_marked(picture, inset), inset.cut(picture))))
+    return draw_page(columns, footer=footer)
 
 
 def contact_sheet(shots: Sequence[Shot], *, footer: str) -> Image.Image:
@@ -187,9 +204,9 @@ def contact_sheet(shots: Sequence[Shot], *, footer: str) -> Image.Image:
     columns = []
     for shot in shots:
         picture = to_pillow(shot.image_u8)
-        below = _marked(picture if shot.error is None else _heat(shot.error / levels), inset)
-        columns.append(_Column(shot.title, shot.scores, (inset.cut(picture), below)))
-    return _page(columns, footer=f"{footer}\nerror of the luma, 8-bit levels:", levels=levels)
+        below = _marked(picture if shot.error is None else heat(shot.error / levels), inset)
+        columns.append(Column(shot.title, shot.scores, (inset.cut(picture), below)))
+    return draw_page(columns, footer=f"{footer}\nerror of the luma, 8-bit levels:", levels=levels)
 
 
 def save_figure(path: Path, picture: Image.Image) -> None:
@@ -235,56 +252,3 @@ def _marked(picture: Image.Image, inset: Inset) -> Image.Image:
     draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=(255, 255, 255), width=4)
     draw.rectangle(box, outline=_MARK, width=2)
     return shown
-
-
-def _heat(share: Float[Tensor, "h w"]) -> Image.Image:
-    """0 black, through red and yellow, to 1 white."""
-    ramp = torch.stack([share * 3, share * 3 - 1, share * 3 - 2])
-    return to_pillow(to_u8(ramp.clamp(0, 1)))
-
-
-def _page(columns: Sequence[_Column], *, footer: str, levels: float | None = None) -> Image.Image:
-    title_font, font = ImageFont.load_default(size=18), ImageFont.load_default(size=14)
-    text_width = max(int(font.getlength(column.scores)) for column in columns)
-    width = max(text_width, *(picture.width for column in columns for picture in column.pictures))
-    heights = [max(column.pictures[row].height for column in columns) for row in (0, 1)]
-    lines = footer.split("\n")
-    first = _MARGIN + 26
-    second = first + heights[0] + 34
-    page = Image.new(
-        "RGB",
-        (
-            2 * _MARGIN + len(columns) * width + (len(columns) - 1) * _GAP,
-            second + heights[1] + _GAP + 22 * len(lines) + _MARGIN,
-        ),
-        (255, 255, 255),
-    )
-    draw = ImageDraw.Draw(page)
-    for i, column in enumerate(columns):
-        left = _MARGIN + i * (width + _GAP)
-        draw.text((left, _MARGIN - 6), column.title, font=title_font, fill=_INK)
-        page.paste(column.pictures[0], (left, first))
-        draw.text((left, first + heights[0] + 6), column.scores, font=font, fill=_SOFT)
-        page.paste(column.pictures[1], (left, second))
-    bottom = second + heights[1] + _GAP
-    for i, line in enumerate(lines):
-        draw.text((_MARGIN, bottom + 22 * i), line, font=font, fill=_SOFT)
-    if levels is not None:
-        left = _MARGIN + int(font.getlength(lines[-1])) + 10
-        _scale_bar(page, left, bottom + 22 * (len(lines) - 1) + 2, levels=levels, font=font)
-    return page
-
-
-def _scale_bar(
-    page: Image.Image,
-    left: int,
-    top: int,
-    *,
-    levels: float,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    draw = ImageDraw.Draw(page)
-    draw.text((left, top - 2), "0", font=font, fill=_SOFT)
-    bar = _heat(torch.linspace(0, 1, 180).repeat(_BAR, 1))
-    page.paste(bar, (left + 16, top))
-    draw.text((left + 16 + bar.width + 8, top - 2), f"{levels:.0f} and more", font=font, fill=_SOFT)

@@ -21,6 +21,17 @@ from srdist.quality import detail
 
 MeasureName = Literal["sharpness", "spectrum", "consistency", "lpips", "dists"]
 NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
+HEADS = {
+    "sharpness": "sharp",
+    "sharpness_hr": "HR sharp",
+    "spectrum_db": "spectrum dB",
+    "consistency_db": "consistency dB",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+}
+"""What stands above each column of a table."""
+OF_HR = "sharpness_hr"
+"""The one that is the same for all methods."""
 Of = Callable[[UInt8[Tensor, "n 3 H W"]], Float[Tensor, " n"]]
 """SR to one number an image."""
 
@@ -67,7 +78,7 @@ class SharpnessOfHR:
     """How sharp HR is: the same for all methods, what theirs is to be compared with."""
 
     border: int
-    name: str = "sharpness_hr"
+    name: str = OF_HR
 
     @property
     def stated(self) -> str:

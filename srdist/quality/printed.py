@@ -7,6 +7,7 @@ import io
 import math
 from typing import Any
 
+from srdist.quality.measures import HEADS
 from srdist.quality.table import QualityTable
 
 
@@ -35,7 +36,7 @@ def as_csv(table: QualityTable) -> str:
 
 def as_text(table: QualityTable) -> str:
     """Aligned columns for a terminal, and the protocol below."""
-    heads = ["", "PSNR-Y dB", "SSIM-Y", "RMSE", *(_HEADS[name] for name in _more(table))]
+    heads = ["", "PSNR-Y dB", "SSIM-Y", "RMSE", *(HEADS[name] for name in _more(table))]
     widths = [11, 9, 9, *(len(head) + 2 for head in heads[4:])]
     lines = [
         row[0].ljust(10) + "".join(cell.rjust(width) for cell, width in zip(row[1:], widths, strict=True))
@@ -46,20 +47,10 @@ def as_text(table: QualityTable) -> str:
 
 def as_markdown(table: QualityTable) -> str:
     """A Markdown table, and the protocol below."""
-    heads = ["method", "PSNR-Y dB", "SSIM-Y", "RMSE", *(_HEADS[name] for name in _more(table))]
+    heads = ["method", "PSNR-Y dB", "SSIM-Y", "RMSE", *(HEADS[name] for name in _more(table))]
     cells = [heads, ["---", *["---:"] * (len(heads) - 1)], *_cells(table)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([*lines, "", *(f"- {line}" for line in _protocol_lines(table))])
-
-
-_HEADS = {
-    "sharpness": "sharp",
-    "sharpness_hr": "HR sharp",
-    "spectrum_db": "spectrum dB",
-    "consistency_db": "consistency dB",
-    "lpips": "LPIPS",
-    "dists": "DISTS",
-}
 
 
 def _more(table: QualityTable) -> list[str]:

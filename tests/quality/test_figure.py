@@ -10,11 +10,15 @@ import torch
 from PIL import Image
 
 from srdist.cli.main import main
+from srdist.degradations.config import KernelConfig
 from srdist.images.resize import resize_u8
 from srdist.networks.config import SRCNNConfig
-from srdist.networks.weightfile import WeightsInfo, save_weights
+from srdist.networks.weightfile import WeightsInfo, load_weights, save_weights
 from srdist.quality.figure import choose_inset, contact_sheet, figure, shoot
-from srdist.quality.scores import Method, baseline
+from srdist.quality.measures import choose, parse_names
+from srdist.quality.scores import BASELINES, Method, baseline, network_method
+from srdist.quality.table import Evaluation, evaluate
+from srdist.quality.testset import PairFile, read_pair
 from tests.conftest import Run
 
 CPU = torch.device("cpu")
@@ -85,6 +89,47 @@ def test_compare_writes_a_figure_and_a_contact_sheet(
         assert second.width > 6 * 300
 
 
+def test_the_measures_of_an_evaluation_stand_below_each_picture(
+    photos: dict[str, np.ndarray], weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images/cat.png"
+    Image.fromarray(photos["chelsea"][:120, :160]).save(image)
+    asked = parse_names("sharpness,spectrum,consistency")
+    evaluated = evaluate(Evaluation(str(weights), str(image.parent), measures=asked), device=CPU, warn=print)
+    pair = read_pair(PairFile("cat", image, None), scale=2, degradation=KernelConfig().build(scale=2))
+    measures = choose(asked, scale=2, kernel="bicubic", made_by="", device=CPU, warn=print)
+    networks = {"small": network_method(load_weights(weights)[0], device=CPU)}
+    methods = {name: baseline(name, scale=2) for name in BASELINES} | networks
+    original, *shots = shoot(pair.lr[0], pair.hr[0], methods, scale=2, measures=measures)
+    for shot in shots:
+        expected = evaluated.scores["srdist" if shot.title == "small" else shot.title]
+        assert shot.scores == (
+            f"PSNR {expected.psnr_y_db:.2f} dB   RMSE {expected.rmse:.4f}",
+            f"sharp {expected.more['sharpness']:.4f}   spectrum {expected.more['spectrum_db']:.2f} dB",
+            f"consistency {expected.more['consistency_db']:.2f} dB",
+        )
+    assert original.scores == (
+        "160 x 120 pixels",
+        f"HR sharp {evaluated.scores['bicubic'].more['sharpness_hr']:.4f}",
+    )
+    plain, taller = (
+        contact_sheet(some, footer="x")
+        for some in (shoot(pair.lr[0], pair.hr[0], methods, scale=2), [original, *shots])
+    )
+    assert taller.height == plain.height + 40
+
+    call = ["compare", str(image), "--weights", str(weights), "--out", str(tmp_path / "a.png")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*call, "--measures", "all"])
+    said = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 0
+    assert [line[:30] for line in said] == [
+        "srdist: warning: left out: lpi",
+        "srdist: warning: left out: dis",
+    ]
+
+
 @pytest.mark.parametrize(
     ("image", "options", "code", "words"),
     [
@@ -93,6 +138,13 @@ def test_compare_writes_a_figure_and_a_contact_sheet(
         ("cat.png", "--weights W --scale 3", 2, "expected one scale"),
         ("cat.png", "--methods bicubik --scale 2", 2, "bicubik: no such weights file"),
         ("cat.png", "--weights W --out out.jpg", 2, "ends in .png"),
+        (
+            "cat.png",
+            "--weights W --measures sharp",
+            2,
+            "no measure 'sharp', expected all or some of sharpness,",
+        ),
+        ("cat.png", "--weights W --measures all,sharpness", 2, "all stands alone, or some of sharpness,"),
         ("dot.png", "--weights W", 1, "1x1 pixels, smaller than the scale 2"),
         ("text.png", "--weights W", 1, "not an image"),
         ("gone.png", "--weights W", 1, "No such file"),
