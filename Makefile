@@ -126,8 +126,13 @@ pareto: setup ## Write docs/pareto.md and its pictures: how good for how much wo
 	@test -n "$(DATA)" || { echo "make pareto: give the folder with Set5 and Set14: DATA=DIR" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.weights --data "$(DATA)" --pareto docs
 
+.PHONY: docs
+docs: setup ## Build the docs site into dist/site; a warning or a link that leads nowhere fails
+	$(BIN)/python -m docsite
+
 .PHONY: pictures
-pictures: setup ## Draw the pictures of README with the bundled weights
+pictures: setup ## Draw the pictures of README and the docs with the bundled weights
+	$(BIN)/python -m docsite.pictures
 	@mkdir -p runs
 	$(BIN)/python -c "from skimage import data; from PIL import Image; Image.fromarray(data.astronaut()).save('runs/astronaut.png')"
 	$(BIN)/srdist compare runs/astronaut.png --weights srcnn_x3 --out docs/pictures/compare_x3.png

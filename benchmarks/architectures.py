@@ -347,7 +347,7 @@ def _table(found: dict[str, Verdict]) -> str:
     refused = [
         f"- {name}: {other.why_not}." for name, other in sorted(architectures().items()) if other.why_not
     ]
-    lines += ["", "Not trained here:", *refused]
+    lines += ["", "Not trained here:", "", *refused]
     return "\n".join(lines)
 
 

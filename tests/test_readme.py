@@ -16,12 +16,6 @@ from srdist.settings.yaml12 import read_yaml
 from tests.conftest import ROOT, Run, clean_environment
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```\n(.*?)```", README, flags=re.S)
-    for line in block.splitlines()
-    if re.match(r"(srdist|make|accelerate launch) [a-z-]", line)
-]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -50,18 +44,6 @@ def test_every_room_stands_in_readme_and_every_file_in_its_rooms_docstring() -> 
     for room in rooms:
         listed = [line.split()[0] for line in (room / "__init__.py").read_text().splitlines()[2:-1]]
         assert sorted(listed) == sorted(path.stem for path in room.glob("[!_]*.py")), room.name
-
-
-def test_every_option_of_readmes_commands_exists(run: Run) -> None:
-    for command in COMMANDS:
-        words = command.split()
-        if words[0] != "srdist":
-            continue
-        depth = 2 if words[1] in ("shards", "config") else 1
-        shown = run(*words[: 1 + depth], "--help")
-        assert shown.returncode == 0, command
-        for option in (word for word in words if word.startswith("--")):
-            assert option in shown.stdout, command
 
 
 def test_the_two_commands_of_the_front_page_set_up_what_they_need() -> None:
