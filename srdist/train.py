@@ -121,7 +121,10 @@ def _default_config() -> Path:
     for path in (DEFAULT_CONFIG, Path(__file__).parents[1] / DEFAULT_CONFIG):
         if path.is_file():
             return path
-    raise UserError(f"{DEFAULT_CONFIG}: no such file here; name a config with --config")
+    raise UserError(
+        f"no --config given, and {DEFAULT_CONFIG}, the demo's, is not here: give --config FILE, a YAML file that says at "
+        "least data: {shards: DIR}, a set that `srdist pack` has made"
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import BIN
-from srdist import config
+from srdist import __version__, config
 from srdist.settings.yaml12 import read_yaml
 from tests.conftest import ROOT, Run, clean_environment
 
@@ -35,6 +35,10 @@ def test_every_config_is_complete_loads_and_says_how_to_run_it(path: Path, run: 
 def test_every_file_that_readme_names_is_there() -> None:
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_citation_names_this_version() -> None:
+    assert read_yaml(ROOT / "CITATION.cff")["version"] == __version__
 
 
 def test_every_room_stands_in_readme_and_every_file_in_its_rooms_docstring() -> None:

@@ -178,23 +178,31 @@ def upscale(
 
 
 @main.command()
-@click.argument("run", type=LOCAL_PATH)
+@click.argument("runs", nargs=-1, required=True, type=LOCAL_PATH, metavar="RUN...")
 @click.option(
     "--out",
     type=LOCAL_PATH,
-    help="The HTML file; one that is there is replaced.  [default: report.html in RUN]",
+    help="The HTML file; one that is there is replaced. Needed for several runs.  [default: report.html in RUN]",
 )
-def report(run: Path, out: Path | None) -> None:
-    """Show the run or the sweep in folder RUN as one HTML file. Works offline.
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Show the run or the sweep in folder RUN as one HTML file, or several runs side by side. Works offline.
 
-    A run: curves, samples, scores, sessions, config. A sweep: what mattered, the curves of all trials, what became of each.
+    A run: curves, samples, scores, sessions, config. A sweep: what mattered, the curves of all trials, what became of
+    each. Several runs: one table, their curves laid over one another, the same samples, what their configs differ in.
     """
     from srdist.report.page import write_report
+    from srdist.report.sidebyside import write_side_by_side
     from srdist.report.sweeppage import write_sweep_report
     from srdist.report.sweeprecord import is_sweep
 
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        refuse_input("--out", out, (path for path in run.rglob("*") if path.is_file()))
+        refuse_input("--out", out, (path for run in runs for path in run.rglob("*") if path.is_file()))
+    if len(runs) > 1:
+        if out is None:
+            raise click.UsageError(f"--out FILE is needed for {len(runs)} runs: each has its own report.html")
+        click.echo(str(write_side_by_side(runs, out)))
+        return
+    (run,) = runs
     click.echo(str(write_sweep_report(run, out) if is_sweep(run) else write_report(run, out)))
 
 

@@ -11,6 +11,8 @@ from html import escape
 WIDTH, HEIGHT = 640, 270
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 34
 _MOST_POINTS = 1500
+_DIGIT = 7.7
+"""Width of a tick's digit, in wide fonts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +166,13 @@ def grid(horizontal: Axis, vertical: Axis, *, label: str = "step") -> list[str]:
     bottom = HEIGHT - BOTTOM
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
     for place, text in horizontal.marks:
-        x = f"{place:.1f}"
+        # A picture ends where its box does: the last label would be cut off there.
+        x = f"{min(place, WIDTH - len(text) * _DIGIT / 2):.1f}"
         parts.append(
             f'<text class="tick" x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(text)}</text>'
         )
     parts.append(
-        f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(label)}</text>'
+        f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(label)}</text>'
     )
     return parts
 

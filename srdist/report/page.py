@@ -16,7 +16,7 @@ from srdist.report import charts
 from srdist.report import samples as samplesection
 from srdist.report.charts import Chart, Series
 from srdist.report.document import card_row, document, table
-from srdist.report.record import Row, RunRecord, number_of, read_run
+from srdist.report.record import Row, RunRecord, number_of, points_of, read_run
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -131,13 +131,13 @@ def _charts(record: RunRecord) -> list[Chart]:
     )
 
     def beside_bicubic(title: str, name: str) -> Chart:
-        network = Series("srdist", _points(record.val, name), "network")
-        bicubic = Series("bicubic", _points(record.val, f"bicubic_{name}"), "bicubic")
+        network = Series("srdist", points_of(record.val, name), "network")
+        bicubic = Series("bicubic", points_of(record.val, f"bicubic_{name}"), "bicubic")
         return Chart(title, (network, bicubic), record.last_step, marks=marks)
 
     def alone(title: str, name: str, *, log: bool = False) -> Chart:
         return Chart(
-            title, (Series(title, _points(record.train, name), "plain"),), record.last_step, log, marks
+            title, (Series(title, points_of(record.train, name), "plain"),), record.last_step, log, marks
         )
 
     return [
@@ -214,11 +214,5 @@ def _config(record: RunRecord) -> str:
     return f"<details open><summary>{len(cells)} fields</summary>{fields}</details>"
 
 
-def _points(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:
-    pairs = ((float(row["step"]), number_of(row, name)) for row in rows)
-    # What no axis can show is no measurement.
-    return tuple((step, value) for step, value in pairs if value == 0 or 1e-300 < abs(value) < 1e300)
-
-
 def _values(rows: Iterable[Row], name: str) -> list[float]:
-    return [value for _, value in _points(rows, name)]
+    return [value for _, value in points_of(rows, name)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +115,13 @@ def number_of(row: Row, name: str) -> float:
         return float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
         return math.nan
+
+
+def points_of(rows: Iterable[Row], name: str) -> tuple[tuple[float, float], ...]:
+    """(step, number) of the rows that have it."""
+    pairs = ((float(row["step"]), number_of(row, name)) for row in rows)
+    # What no axis can show is no measurement.
+    return tuple((step, value) for step, value in pairs if value == 0 or 1e-300 < abs(value) < 1e300)
 
 
 class _LoggedRow(BaseModel):

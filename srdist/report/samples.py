@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ SHOWN_STEPS = 12
 """Sample grids that are shown at most: the first, the last, and some between."""
 VIEW = (556, 700)
 """Room for a sample, width and height in pixels of the page: two stand side by side. Larger ones are cut to it."""
+
+
+_COLUMN = 270
+"""Room for a sample of one run among several, in pixels of the page: four stand side by side."""
 
 
 def section(samples: Sequence[tuple[int, Path]], *, scale: int) -> list[str]:
@@ -54,6 +58,57 @@ def section(samples: Sequence[tuple[int, Path]], *, scale: int) -> list[str]:
         *(_sample_view(row, size) for row, size in rows),
         f'<script type="application/json" id="samples">{data}</script>',
     ]
+
+
+def side_by_side(runs: Mapping[str, tuple[Sequence[tuple[int, Path]], int]]) -> list[str]:
+    """The section of a page of several runs: each sample that all of them have, upscaled by each at its last step.
+
+    Args:
+        runs: of each by its name, its grids by step, and its scale. Those that cannot be read are named.
+    """
+    last: dict[str, tuple[int, list[list[Image.Image]]]] = {}
+    said: list[str] = []
+    for name, (grids, _) in runs.items():
+        try:
+            if grids:
+                step, path = grids[-1]
+                last[name] = (step, _grid(path))
+        except UserError as error:
+            said.append(f"<p>left out: {escape(str(error))}</p>")
+    of_run = {name: {_identity(row): row for row in grid} for name, (_, grid) in last.items()}
+    shared = [key for key in next(iter(of_run.values()), {}) if all(key in rows for rows in of_run.values())]
+    if lacking := sorted(set(runs) - set(last)):
+        said.append(f"<p>Without samples: {escape(', '.join(lacking))}.</p>")
+    if (most := max(map(len, of_run.values()), default=0)) > len(shared):
+        said.append(
+            f"<p>{most - len(shared)} of {most} samples are left out: not all runs have the same.</p>"
+        )
+    rows = [
+        _row_of_runs({name: (last[name][0], of_run[name][key], runs[name][1]) for name in last})
+        for key in shared
+    ]
+    return ["<h2>Samples</h2>", *said, *rows] if said or rows else []
+
+
+def _identity(row: Sequence[Image.Image]) -> tuple[object, ...]:
+    """What is equal where LR and HR are."""
+    return tuple(part for image in (row[0], row[3]) for part in (image.size, image.mode, image.tobytes()))
+
+
+def _row_of_runs(runs: Mapping[str, tuple[int, Sequence[Image.Image], int]]) -> str:
+    step, row, scale = next(iter(runs.values()))
+    hr, bicubic = _middle(row[3]), _middle(row[1])
+    pictures = [("original", hr), (f"bicubic {_psnr_y_db(bicubic, hr, scale):.2f} dB", bicubic)]
+    for name, (step, row, scale) in runs.items():
+        sr = _middle(row[2])
+        pictures.append((f"{name}, step {step:,}: {_psnr_y_db(sr, hr, scale):.2f} dB", sr))
+    times = max(1, _COLUMN // hr.width)
+    box = f'style="width:{hr.width * times}px;aspect-ratio:{hr.width}/{hr.height}"'
+    views = (
+        f'<div class="view"><div {box}><img alt="{escape(label)}" src="{_data_url(image)}"></div><p>{escape(label)}</p></div>'
+        for label, image in pictures
+    )
+    return f'<div class="sample">{"".join(views)}</div>'
 
 
 def _grid(path: Path) -> list[list[Image.Image]]:

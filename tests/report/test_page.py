@@ -285,6 +285,16 @@ def test_axes_are_readable_and_curves_stay_inside(values: tuple[float, ...], log
         assert 12 <= y <= 236
 
 
+@pytest.mark.parametrize("last_step", [2000, 20_000, 500_000])
+def test_no_label_of_the_steps_reaches_beyond_the_picture(last_step: int) -> None:
+    page = figure(Chart("title", (Series("one", ((0, 1), (1, 2)), "plain"),), last_step=last_step))
+    labels = re.findall(r'<text class="tick" x="([^"]*)" y="254" text-anchor="middle">([^<]*)<', page)
+    assert labels[-1][1] == f"{last_step:,}"
+    for x, text in labels:
+        # 7.7 pixels a digit: DejaVu Sans, the widest of the usual fonts.
+        assert float(x) + len(text) * 7.7 / 2 <= 640.05
+
+
 def test_a_long_curve_is_thinned_and_a_log_axis_leaves_zero_out() -> None:
     points = tuple((float(i), float(i % 2)) for i in range(100_000))
     page = figure(Chart("title", (Series("one", points, "plain"),), last_step=100_000))
@@ -328,6 +338,10 @@ const box = svg.getBoundingClientRect();
 svg.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + box.width * 0.55, clientY: box.top + 50 }));
 found.told = document.querySelector(".chart output").textContent;
 found.pointers = document.querySelectorAll(".chart .pointer circle").length;
+found.cut = Math.max(...[...document.querySelectorAll(".chart .tick")].map((tick) => {
+  const [label, picture] = [tick, tick.ownerSVGElement].map((each) => each.getBoundingClientRect());
+  return Math.max(label.right - picture.right, picture.left - label.left, label.bottom - picture.bottom);
+}));
 found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 found.charts = [...document.querySelectorAll(".chart svg")].map((each) => each.getBoundingClientRect().height);
 document.body.innerHTML = "<pre id=found></pre>";
@@ -382,6 +396,7 @@ def test_a_browser_shows_the_report_and_its_controls_work(
     assert found["clip"] == "inset(0px 0px 0px 20%)"
     assert found["told"] == "step 200: srdist 32.5, bicubic 30"
     assert found["pointers"] == 2
+    assert found["cut"] <= 0.5  # no label of an axis is
     assert found["overflow"] == 0  # nothing is wider than the window
     assert len(found["charts"]) == 10
     assert min(found["charts"]) > 100
