@@ -16,8 +16,8 @@ class WeightAverage:
 
     def __init__(self, module: nn.Module, *, decay: float) -> None:
         self.decay = decay
-        # Of the parameters' and buffers' own memory: in training they are changed in place only.
-        state = module.state_dict()
+        # The parameters themselves, not their memory of now: DDP gives them another.
+        state = module.state_dict(keep_vars=True)
         self.tensors = {name: value.detach().clone() for name, value in state.items()}
         floats = [name for name, average in self.tensors.items() if average.is_floating_point()]
         self._averages, self._state = (

@@ -181,7 +181,7 @@ def test_ranks_whose_launcher_is_killed_in_their_start_up_are_gone_at_once(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
-    [(), (*CONTEST, "data.kernel=null", "data.degradation.kind=second_order")],
+    [(), (*CONTEST, "data.kernel=null", "data.degradation.kind=second_order", "train.ema_decay=0.9")],
     ids=["plain", "against a critic, degraded twice"],
 )
 def test_killed_with_9_again_and_again_a_run_of_two_ranks_ends_in_the_same_bits(
