@@ -22,6 +22,7 @@ from benchmarks.standin import stand_in
 from srdist.machine.cores import usable_cores
 from tests.leftovers import _own_temporary_directory, nothing_is_left
 from tests.packed_sets import images, packed, packed_pairs, pair_folders
+from tests.stores import s3, s3_server
 
 __all__ = [
     "ROOT",
@@ -32,6 +33,8 @@ __all__ = [
     "packed",
     "packed_pairs",
     "pair_folders",
+    "s3",
+    "s3_server",
 ]
 
 # The same examples at every run, and none too slow: a busy machine is no failure.

@@ -17,6 +17,7 @@ ranks     which rank, and what all ranks hold together
 arithmetic float32 as such or in TensorFloat-32, deterministic algorithms
 device    Accelerate's process group, threads, memory
 clock     a span of time in figures
+forked    processes beside the work: they leave signals to it, and end with it
 progressbar how far a long command is
 watchdog  says who waits for what, where nothing moves
 liveness  which processes live, here and on other machines

@@ -15,7 +15,9 @@ threads      work in threads, in order, with progress
 manifest     manifest.json
 permutation  the arithmetic of order
 reader       one sample, checked
-remote       shards behind a URL, cached whole
+remote       a set's place: a folder, or a URL
+cache        files of a remote set, kept whole within a bound
+download     one file by ranges, through faults
 scanning     the samples of one tar
 indexing     an index for any tar
 tarwalk      tar members and their damage

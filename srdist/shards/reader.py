@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from srdist.images.decode import UnreadableImageError, decode_into
-from srdist.machine.errors import UserError, WorkError
+from srdist.machine.errors import UserError, WorkError, system_error
+from srdist.shards.download import WRONG_TRIES
 from srdist.shards.manifest import MANIFEST, Manifest, SplitEntry, parse_manifest
 from srdist.shards.records import index_dtype
 from srdist.shards.remote import Place
@@ -153,12 +154,15 @@ class ShardIndex:
             data = os.pread(file, size, min(offset, _BEYOND_ANY_FILE))
             while 0 < len(data) < size and (more := os.pread(file, size - len(data), offset + len(data))):
                 data += more
+            end = os.fstat(file).st_size if len(data) != size else 0
         except OSError as error:
             raise WorkError(
                 f"{self.shard_path(shard)}: cannot be read at offset {offset}: {error.strerror}"
             ) from error
+        finally:
+            if self.place.bounded:
+                os.close(file)
         if len(data) != size:
-            end = os.fstat(file).st_size
             raise BadSampleError(
                 self.bad(
                     sample_id, f"the shard ends at {end}, {offset + size - end} bytes short", member=member
@@ -205,12 +209,16 @@ class ShardIndex:
             return self._files[shard]
         entry = self.entry.shards[shard]
         try:
-            file = self.place.open(entry.file, sha256=entry.sha256)
+            file = self.place.open(entry)
         except OSError as error:
+            if self.place.remote:  # of the cache's folder
+                raise WorkError(system_error(error)) from error
             raise WorkError(
                 f"{self.shard_path(shard)}: a shard of the set cannot be opened: {error.strerror}: "
                 "pack the set again, or fetch the file"
             ) from error
+        if self.place.bounded:
+            return file  # closed as soon as it is read
         self._files[shard] = file
         if len(self._files) > _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
@@ -232,10 +240,16 @@ def read_into(
 
 def read_manifest(place: Place) -> Manifest:
     """The manifest of a set; where there is none, a UserError that says what to type."""
-    data = place.read(MANIFEST)
-    if data is None:
-        raise UserError(_not_packed(place.shown))
-    return parse_manifest(data, source=place.path_of(MANIFEST))
+    for tried in range(WRONG_TRIES):
+        data = place.read(MANIFEST)
+        if data is None:
+            raise UserError(_not_packed(place.shown))
+        try:
+            return parse_manifest(data, source=place.path_of(MANIFEST))
+        except UserError:
+            if not place.remote or tried == WRONG_TRIES - 1:  # other bytes may have come on the way
+                raise
+    raise AssertionError("unreachable")
 
 
 def _reopen(folder: str, split: str, manifest_id: str) -> ShardIndex:
@@ -248,7 +262,7 @@ def _reopen(folder: str, split: str, manifest_id: str) -> ShardIndex:
 def _map_index(place: Place, entry: SplitEntry, *, pairs: bool) -> np.ndarray[Any, np.dtype[Any]]:
     shown = place.path_of(entry.index.file)
     advice = f"`srdist shards index {place.shown}` makes it anew"
-    path = place.local(entry.index.file, sha256=entry.index.sha256)
+    path = place.local(entry.index)
     try:
         size = path.stat().st_size
         if size != entry.index.bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,20 +60,25 @@ def _check_shard(index: ShardIndex, shard: int) -> Iterator[str]:
     entry = index.entry.shards[shard]
     shown = index.shard_path(shard)
     try:
-        path = index.place.local(entry.file, sha256=entry.sha256)
-        size = path.stat().st_size
+        opened = index.place.open(entry)
     except OSError as error:
         yield f"{shown}: {error.strerror}: its {entry.samples} samples are missing"
         return
     except WorkError as error:
         yield str(error)
         return
-    if size != entry.bytes or sha256_of(path) != entry.sha256:
-        yield f"{shown}: {size} bytes, not the {entry.bytes} bytes (or not the sha256) that were packed"
-        yield from _check_members(index, shard, path)
-        misplaced: dict[int, str] = {}
-    else:
-        misplaced = _misplaced(index, shard, path)
+    # Through what is open: a bounded cache may drop the file meanwhile.
+    path = Path(f"/dev/fd/{opened}")
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes or sha256_of(path) != entry.sha256:
+            yield f"{shown}: {size} bytes, not the {entry.bytes} bytes (or not the sha256) that were packed"
+            yield from _check_members(index, shard, path)
+            misplaced: dict[int, str] = {}
+        else:
+            misplaced = _misplaced(index, shard, path)
+    finally:
+        os.close(opened)
     yield from misplaced.values()
     for sample_id in _ids(index, shard):
         if sample_id in misplaced:

@@ -25,6 +25,7 @@ from srdist.shards.reader import BadSample, ShardIndex
 from srdist.stream.batch import EvalBatches, Filler, Slot, TrainBatches
 from srdist.stream.config import DataConfig
 from srdist.stream.order import make_order
+from srdist.stream.prefetch import Prefetcher, refuse_small_cache, wanted_here
 from srdist.stream.ring import Ring
 from srdist.stream.share import Share
 
@@ -62,10 +63,12 @@ class TrainStream:
         rank_batch: int,
         start: int,
         should_stop: Callable[[], bool] = signalled,
+        prefetch: bool = True,
     ) -> None:
         """Start the workers.
 
         Args:
+            prefetch: whether the shards of a remote set are fetched ahead from here: one rank of a machine does so.
             start: position to begin at, the patches seen before; normally a multiple of `global_batch`.
             rank_batch: samples of one Pair; global_batch // (rank_batch * world) Pairs are one step of this rank.
             should_stop: asked while a Pair is waited for; StopRequested is raised where it says yes.
@@ -96,6 +99,7 @@ class TrainStream:
             height=height,
             width=width,
         )
+        self._prefetcher = Prefetcher(index, order, start=start) if prefetch and wanted_here(index) else None
         self._ring = Ring(
             batches,
             slot_bytes=batches.shape(0).slot_bytes(),
@@ -103,7 +107,12 @@ class TrainStream:
             who=f"rank {share.rank}",
             should_stop=should_stop,
         )
-        self._pairs = (_pair(slot, bad) for slot, bad in self._ring)
+        self._pairs = _told_of(
+            (_pair(slot, bad) for slot, bad in self._ring),
+            self._prefetcher,
+            start=start,
+            global_batch=global_batch,
+        )
 
     def __iter__(self) -> Iterator[Pair]:
         """The one iterator of this stream: micro-batches without end."""
@@ -115,8 +124,10 @@ class TrainStream:
         return torch.from_numpy(self._ring.memory)
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers and the prefetcher."""
         self._ring.close()
+        if self._prefetcher is not None:
+            self._prefetcher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -208,6 +219,7 @@ def check_set(index: ShardIndex, data: DataConfig, *, scale: int, global_batch: 
     """Refuse a set without the LR wanted, with too few images or too small ones; return their HR (height, width)."""
     what_makes_lr(index, data.how_degraded, scale=scale)
     _check_epoch(index, data.patches_per_image, global_batch=global_batch)
+    refuse_small_cache(index, data, global_batch=global_batch)
     return _frame(index, data.hr_patch, scale)
 
 
@@ -262,6 +274,17 @@ def _batches_of_one_size(
             ((height, width), of_size[first : first + batch]) for first in range(0, len(of_size), batch)
         ]
     return tuple(batches)
+
+
+def _told_of(
+    pairs: Iterator[Pair], prefetcher: Prefetcher | None, *, start: int, global_batch: int
+) -> Iterator[Pair]:
+    """The pairs, of which a prefetcher is told how far they are."""
+    for pair in pairs:
+        if prefetcher is not None:
+            steps = (int(pair.positions[0]) - start) // global_batch
+            prefetcher.at(start + max(steps - 1, 0) * global_batch)  # other ranks may be a step behind
+        yield pair
 
 
 def _pair(slot: Slot, bad: tuple[BadSample, ...]) -> Pair:

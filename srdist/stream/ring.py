@@ -8,7 +8,6 @@ spends most of its time with small images.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,8 +27,9 @@ import torch
 from jaxtyping import UInt8
 
 from srdist.machine.errors import UserError, WorkError
+from srdist.machine.forked import how_it_ended, live_for_parent, signals_held
 from srdist.machine.memory import usable_memory_mb
-from srdist.machine.stopping import STOP_SIGNALS, StopRequested
+from srdist.machine.stopping import StopRequested
 from srdist.machine.waiting import signalled, wait_for
 from srdist.shards.reader import BadSample
 from srdist.stream.batch import Batches, Slot
@@ -37,11 +37,8 @@ from srdist.stream.batch import Batches, Slot
 DEPTH = 2
 """Batches a worker may have finished or in hand before the consumer has taken them."""
 
-# A launcher sends these to the whole process group: the rank saves and ends, and needs its workers until then.
-_LEFT_TO_THE_PARENT = STOP_SIGNALS
 _PARENT_CHECK_S = 2.0
 _STOP_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 Worker = tuple[BaseProcess, Connection]
 
@@ -109,7 +106,7 @@ class Ring:
         process = context.Process(
             target=_work, args=(self._batches, self._slots, theirs, inherited, os.getpid()), daemon=True
         )
-        with _signals_held():
+        with signals_held():
             process.start()
         theirs.close()
         return process, ours
@@ -157,10 +154,7 @@ def _work(
     parent: int,
 ) -> None:
     """A worker's life: numbers in, filled slots out, until it is told to stop or its parent is gone."""
-    for number in _LEFT_TO_THE_PARENT:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_TO_THE_PARENT)
-    _die_with_parent()
+    live_for_parent()
     for other in inherited:
         other.close()
     torch.set_num_threads(1)
@@ -179,22 +173,6 @@ def _work(
                 return
             except Exception:  # a defect of ours: the parent shows it
                 pipe.send(traceback.format_exc())
-
-
-def _die_with_parent() -> None:
-    # Linux kills the worker with its parent, even one that was killed with -9; elsewhere the loop notices.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    # So that none of them meets a new worker before it ignores them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(workers: list[Worker]) -> None:
@@ -242,13 +220,5 @@ def _refuse_more_than_is_granted(slots: int, slot_bytes: int) -> None:
 
 def _death(process: BaseProcess) -> WorkError:
     process.join(_STOP_S)
-    code = process.exitcode
-    if code is not None and code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-        usable_mb = usable_memory_mb()
-        if -code == signal.SIGKILL:
-            of = "" if usable_mb is None else f": {usable_mb:,.0f} MB are there for all of this group"
-            how += f" (out of memory?{of})"
-    else:
-        how = f"ended with exit code {code}"
+    how = how_it_ended(process.exitcode)
     return WorkError(f"a data worker (process {process.pid}) {how}: the run cannot go on without it")

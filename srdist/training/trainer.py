@@ -6,6 +6,7 @@ Everything else (log line, validation, checkpoint) happens at step boundaries, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from srdist.config import Config
 from srdist.losses.config import check_size
 from srdist.machine import ranks, stopping
 from srdist.machine.device import configure_threads, environment, open_accelerator, split_batch
+from srdist.machine.launcher import Launch
 from srdist.networks.network import Network
 from srdist.quality.scores import Scores
 from srdist.runs import checkpoint
@@ -305,6 +307,7 @@ class Trainer:
             rank_batch=self.rank_batch,
             start=self.state.counts.step * config.global_batch,
             should_stop=self._should_stop,
+            prefetch=Launch.of(os.environ).local_rank == 0,
         )
 
     def _feed(self, stream: TrainStream) -> Feed:

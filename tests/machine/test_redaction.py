@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from srdist.config import describe, load
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.redaction import redacted
 from srdist.runs.folder import changes
-from srdist.shards import remote
+from srdist.shards import download
 from srdist.shards.reader import ShardIndex
+from tests.stores import KEY_ID, SECRET_KEY, served
 from tests.training.runs import trainer_here
 
 
@@ -90,11 +92,62 @@ def test_a_run_on_a_guarded_url_leaves_no_credentials_on_screen_or_disk(
     assert f"guarded://***@host{small_set}?***" in (tmp_path / "run/config.yaml").read_text()
 
 
+def _trains_without_a_trace(
+    url: str, secrets: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Train from a store; whatever of it is on the disk, the secrets not."""
+    for name in ("SRDIST_CACHE", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
+    setting = f"data.shards='{url}'"
+    monkeypatch.setattr(sys, "argv", ["srdist", "train", "--set", setting])
+    settings = ("log.wandb=offline", "train.steps=2", "data.workers=1")
+    with trainer_here(Path(), tmp_path / "run", setting, *settings) as trainer:
+        trainer.fit()
+    wandb.teardown()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"config.yaml", "manifest.json", "train.npy"} <= {path.name for path in left}
+    for path in left:
+        data = path.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in data], path
+    return [path.name for path in left]
+
+
+def test_a_run_from_an_http_server_that_wants_a_password_leaves_none_of_it(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secrets = ("SECRET9", "TOKEN7", base64.b64encode(b"user:SECRET9").decode().rstrip("="))
+    with served(small_set, rate=0.3, faults=("busy", "reset")) as server:
+        url = f"http://user:SECRET9@{server.netloc}?sig=TOKEN7"
+        _trains_without_a_trace(url, secrets, tmp_path, monkeypatch)
+        assert any(secrets[2] in header for header in server.headers)
+        server.rate, server.faults = 1.0, ("busy",)
+        monkeypatch.setattr(download, "TRIES", 2)
+        with pytest.raises(WorkError, match=r"http://\*\*\*@.*in 2 tries: .*503") as caught:
+            ShardIndex.open(url, "train")
+    for told in (*capfd.readouterr(), str(caught.value)):
+        assert not [secret for secret in secrets if secret in told]
+
+
+def test_a_run_from_s3_leaves_nothing_of_the_keys_in_the_environment(
+    small_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    s3: str,
+) -> None:
+    fsspec.filesystem("s3").put(str(small_set), "bucket/small", recursive=True)
+    secrets = (SECRET_KEY, KEY_ID)
+    _trains_without_a_trace(f"{s3}/small", secrets, tmp_path, monkeypatch)
+    assert not [secret for told in capfd.readouterr() for secret in secrets if secret in told]
+
+
 def test_what_a_backend_says_of_a_url_is_told_without_its_credentials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsspec.register_implementation("guarded", Guarded, clobber=True)
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.001)
     with pytest.raises(WorkError) as caught:
         ShardIndex.open(f"guarded://user:SECRET/9@host{tmp_path}/denied?sig=TOKEN7", "train")
     told = str(caught.value)

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Timer
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import fsspec
 import pytest
@@ -18,18 +18,20 @@ import torch
 from srdist.machine import stopping, waiting
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.stopping import StopRequested
-from srdist.shards import remote
+from srdist.shards import cache as shard_cache
+from srdist.shards import download
 from srdist.shards.reader import ShardIndex
 from srdist.shards.remote import Place
 from srdist.shards.verify import verify
 from tests.packed_sets import Packed
+from tests.stores import served
 from tests.stream.test_pairs import global_batches
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SRDIST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
     return tmp_path / "cache"
 
 
@@ -55,27 +57,20 @@ def test_a_remote_set_streams_the_same_batches_and_is_read_from_the_cache_next_t
     assert verify(f"file://{local.folder}").problems == ()
 
 
-def test_window_order_reads_only_its_window_ahead(packed: Packed, cache: Path) -> None:
+def test_window_order_reads_only_its_window_where_nothing_is_fetched_ahead(
+    packed: Packed, cache: Path
+) -> None:
     index = ShardIndex.open(f"file://{packed(100).folder}", "train")
-    global_batches(index, steps=1, order="window", window_shards=3)
+    global_batches(index, steps=1, order="window", window_shards=3, prefetch=False)
     assert len(_files(cache)) == 1 + 3
 
 
-def test_a_bounded_cache_drops_the_longest_unused_tars_and_the_stream_stays_exact(
-    packed: Packed, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    local = packed(100)
-    size = Path(local.shard_path(0)).stat().st_size
-    monkeypatch.setenv("SRDIST_CACHE_GB", str(3.5 * size / 1e9))
-    index = ShardIndex.open(f"file://{local.folder}", "train")
-    settings = {"steps": 9, "order": "window", "window_shards": 2}
-    reference = global_batches(local, **settings)  # type: ignore[arg-type]
-    bounded = global_batches(index, workers=2, **settings)  # type: ignore[arg-type]
-    assert all(torch.equal(a["hr"], b["hr"]) for a, b in zip(reference, bounded, strict=True))
-    assert len([name for name in _files(cache) if name.endswith(".tar")]) <= 4
-    monkeypatch.setenv("SRDIST_CACHE_GB", "much")
-    with pytest.raises(UserError, match="SRDIST_CACHE_GB: found 'much'"):
-        verify(f"file://{local.folder}")
+def test_a_bound_that_is_no_number_is_refused(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = packed(20)
+    for value in ("much", "nan", "inf", "0", "-1", ""):
+        monkeypatch.setenv("SRDIST_CACHE_GB", value)
+        with pytest.raises(UserError, match=f"SRDIST_CACHE_GB: found '{value}'"):
+            verify(f"file://{local.folder}")
 
 
 def test_a_file_is_fetched_once_for_all_who_ask(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,15 +78,15 @@ def test_a_file_is_fetched_once_for_all_who_ask(packed: Packed, monkeypatch: pyt
     entry = local.entry.shards[0]
     place = Place(f"file://{local.folder}").of_manifest(local.manifest_id)
     fetches: list[str] = []
-    fetch = remote._fetch
+    fetch = download.download
 
-    def counted(url: str, path: Path, sha256: str, given_up: Event) -> None:
+    def counted(url: str, part: Path, **how: Any) -> None:
         fetches.append(url)
-        fetch(url, path, sha256, given_up)
+        fetch(url, part, **how)
 
-    monkeypatch.setattr(remote, "_fetch", counted)
+    monkeypatch.setattr(shard_cache, "download", counted)
     with ThreadPoolExecutor(8) as pool:
-        paths = set(pool.map(lambda _: place.local(entry.file, sha256=entry.sha256), range(16)))
+        paths = set(pool.map(lambda _: place.local(entry), range(16)))
     assert len(paths) == 1
     assert paths.pop().stat().st_size == entry.bytes
     assert fetches == [f"file://{local.folder}/train-00000.tar"]
@@ -102,7 +97,9 @@ def test_a_tar_that_does_not_fit_its_sha256_is_never_kept(packed: Packed, cache:
     tar = Path(local.shard_path(1))
     tar.write_bytes(tar.read_bytes()[:-2000])
     index = ShardIndex.open(f"file://{local.folder}", "train")
-    with pytest.raises(WorkError, match=r"train-00001\.tar: could not be read in 5 tries: .*sha256"):
+    with pytest.raises(
+        WorkError, match=r"train-00001\.tar: is not the file that the manifest names, in 4 tries: it ends at"
+    ):
         index.read(15)
     assert index.read(3) == local.read(3)
     assert _files(cache) == {"train.npy", "train-00000.tar"}
@@ -154,15 +151,15 @@ def test_a_stop_is_heard_while_a_server_is_silent(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_is_heard_between_two_tries(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 60)
-    local = packed(20)
-    index = ShardIndex.open(f"file://{local.folder}", "train")
-    Path(local.shard_path(1)).unlink()
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 60)
+    monkeypatch.setattr(download, "LONGEST_WAIT_S", 60)
     monkeypatch.setattr(stopping, "_received", [])
-    Timer(0.3, lambda: stopping._received.append("SIGUSR1")).start()
-    begin = time.monotonic()
-    with pytest.raises(StopRequested):
-        index.read(15)
+    with served(Path(packed(20).folder), rate=1.0, faults=("busy",), only=".tar") as server:
+        index = ShardIndex.open(server.url, "train")
+        Timer(0.3, lambda: stopping._received.append("SIGUSR1")).start()
+        begin = time.monotonic()
+        with pytest.raises(StopRequested):
+            index.read(15)
     assert time.monotonic() - begin < 30
 
 
@@ -182,12 +179,81 @@ def test_one_that_waits_for_anothers_fetch_hears_a_stop_and_says_what_it_waits_f
     assert f"waits for another that fetches {folder}/train-00001.tar" in capsys.readouterr().err
 
 
-def test_what_a_killed_process_had_half_fetched_is_removed_by_the_next(packed: Packed, cache: Path) -> None:
-    index = ShardIndex.open(f"file://{packed(20).folder}", "train")
-    (folder,) = cache.iterdir()
-    half, other = folder / ".train-00001.abc.tmp.tar", folder / ".train-00000.abc.tmp.tar"
-    for path in (half, other):
-        path.write_bytes(b"half a tar")
-    assert index.read(15)
-    assert not half.exists()
-    assert other.exists()  # perhaps in hand
+def test_a_download_goes_on_where_a_killed_one_stood_and_trusts_nothing_of_it(
+    packed: Packed, cache: Path
+) -> None:
+    local = packed(30)
+    tars = [Path(local.shard_path(shard)).read_bytes() for shard in range(3)]
+    with served(Path(local.folder)) as server:
+        index = ShardIndex.open(server.url, "train")
+        (folder,) = cache.iterdir()
+        begun = [tars[0][:5000], b"half a tar, and none of this one", tars[2] + b"more than all of it"]
+        for shard, (data, tar) in enumerate(zip(begun, tars, strict=True)):
+            (folder / f".train-{shard:05d}.tar.{len(tar)}.part").write_bytes(data)
+        for sample in (3, 15, 25):
+            assert index.read(sample) == local.read(sample)
+        asked = [range_ for path, range_ in server.gets if path == "/train-00000.tar"]
+        assert asked == [f"bytes=5000-{len(tars[0]) - 1}"]
+    assert [(folder / f"train-{shard:05d}.tar").read_bytes() for shard in range(3)] == tars
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_cached_tar_that_was_cut_since_is_fetched_again(packed: Packed, cache: Path) -> None:
+    local = packed(20)
+    url = f"file://{local.folder}"
+    ShardIndex.open(url, "train").read(15)
+    (tar,) = cache.rglob("train-00001.tar")
+    tar.write_bytes(b"")
+    assert ShardIndex.open(url, "train").read(15) == local.read(15)
+
+
+def test_a_wrong_file_is_fetched_again_and_then_an_error_names_its_url(packed: Packed) -> None:
+    local = packed(20)
+    with served(Path(local.folder), rate=1.0, faults=("wrong",), only="train-00001.tar") as server:
+        index = ShardIndex.open(server.url, "train")
+        with pytest.raises(WorkError, match=rf"{server.url}/train-00001\.tar: is not the file .*sha256 is"):
+            index.read(15)
+        assert len(server.met) == download.WRONG_TRIES
+        server.rate = 0.0
+        assert index.read(15) == local.read(15)
+
+
+def test_a_silent_server_is_given_up_and_asked_for_less(
+    packed: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "STALL_S", 0.3)
+    monkeypatch.setattr(download, "TRIES", 3)
+    monkeypatch.setattr(download, "RANGE_BYTES", 1 << 14)
+    monkeypatch.setattr(download, "LEAST_RANGE_BYTES", 1 << 10)
+    local = packed(10)
+    with served(Path(local.folder), rate=1.0, faults=("stall",), only=".tar") as server:
+        index = ShardIndex.open(server.url, "train")
+        with pytest.raises(
+            WorkError,
+            match=r"train-00000\.tar: could not be read in 3 tries: StalledError: no answer in 0\.3 s",
+        ):
+            index.read(3)
+        server.rate = 0.0
+        monkeypatch.setattr(download, "STALL_S", 30)
+        assert index.read(3) == local.read(3)
+
+
+def test_what_a_store_refuses_or_has_not_is_asked_for_once(packed: Packed) -> None:
+    local = packed(20)
+    with served(Path(local.folder)) as server:
+        index = ShardIndex.open(server.url, "train")
+        Path(local.shard_path(1)).unlink()
+        begin = time.monotonic()
+        with pytest.raises(WorkError, match=rf"{server.url}/train-00001.tar: no such file in the store"):
+            index.read(15)
+        assert time.monotonic() - begin < 30
+
+
+def test_a_set_on_s3_is_a_set(packed: Packed, s3: str) -> None:
+    local = packed(20)
+    fs = fsspec.filesystem("s3")
+    fs.put(local.folder, "bucket/set", recursive=True)
+    index = ShardIndex.open(f"{s3}/set", "train")
+    assert [index.read(sample) for sample in range(20)] == [local.read(sample) for sample in range(20)]
+    with pytest.raises(UserError, match=f"{s3}/nothing: no manifest.json there"):
+        ShardIndex.open(f"{s3}/nothing", "train")

@@ -40,7 +40,7 @@ def train_stream(index: ShardIndex, *, rank: int = 0, world: int = 1, **changes:
     settings: dict[str, Any] = {"scale": 2, "seed": 5, "global_batch": BATCH, "rank_batch": BATCH, "start": 0}
     data: dict[str, Any] = {"hr_patch": 16, "window_shards": 2, "workers": 0}
     for name, value in changes.items():
-        (settings if name in {*settings, "should_stop"} else data)[name] = value
+        (settings if name in {*settings, "should_stop", "prefetch"} else data)[name] = value
     return TrainStream(index, DataConfig(**data), Share(rank, world), **settings)
 
 
