@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from docsite.pages import ROOT
+from srdist import config
 from srdist.machine.errors import UserError
 from tests.typed import check, commands_of
 
@@ -42,6 +45,18 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
 def test_a_command_that_would_be_refused_is_found(typed: str) -> None:
     with pytest.raises((AssertionError, UserError, click.ClickException)):
         check(typed)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_config_on_a_page_is_one(page: Path) -> None:
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), flags=re.S | re.M):
+        values = yaml.safe_load(block)
+        if isinstance(values, dict) and values.keys() <= config.Config.model_fields.keys():
+            config.parse(values, source=page.name)
+
+
+def test_the_config_of_train_your_own_is_found() -> None:
+    assert "\n```yaml\ndata:\n" in (ROOT / "docs/train.md").read_text()
 
 
 def test_commands_are_found_in_blocks_with_their_environment_and_their_second_lines() -> None:
