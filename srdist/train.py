@@ -56,6 +56,7 @@ def command(
     if run == "":
         raise UserError("--run: found an empty name, expected a folder (the current one is .)")
     train(config_path, (*overrides, *fields), run=None if run is None else Path(run), quiet=quiet)
+    stopping.leave()
 
 
 def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | None, quiet: bool) -> None:

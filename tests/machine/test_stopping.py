@@ -46,6 +46,25 @@ def test_a_second_interrupt_does_not_wait_for_the_save() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_run_that_has_saved_ends_well_though_it_is_told_again_on_its_way_out(number: str) -> None:
+    # An object of a module goes after the interpreter has given its handlers back.
+    script = f"""
+import os, signal
+from srdist.machine import stopping
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.{number}):
+        kill(pid, number)
+
+stopping.install()
+stopping.leave()
+late = Late()
+"""
+    left = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert left.returncode == 0
+
+
 def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopping.install()
