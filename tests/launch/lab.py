@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.processes import kill_tree
@@ -151,6 +152,13 @@ def wait_until(
             raise AssertionError(f"{what}: ended before, with {process.returncode}\n{process.communicate()}")
         assert time.monotonic() < end, f"{what}: waited in vain for {timeout_s} s"
         time.sleep(0.05)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """A process's command line, empty where it has just ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def _path() -> str:

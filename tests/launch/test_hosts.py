@@ -15,7 +15,7 @@ import pytest
 from benchmarks.processes import kill_tree
 from benchmarks.runs import Launch
 from tests.conftest import ROOT
-from tests.launch.lab import Lab, hosts, wait_until
+from tests.launch.lab import Lab, command_of, hosts, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def start(lab: Lab, launch: Launch, host: str, machines: str, **env: str) -> sub
 def script(process: subprocess.Popen[str]) -> psutil.Process:
     """machines.sh, behind the processes that lead to its host."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return next(child for child in children if child.cmdline()[1:2] == [str(SCRIPT)])
+    return next(child for child in children if command_of(child)[1:2] == [str(SCRIPT)])
 
 
 def test_a_signal_on_either_host_saves_on_both(two_hosts: Lab, small_set: Path, tmp_path: Path) -> None:

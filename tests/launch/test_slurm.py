@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.runs import Launch, differences, pack_small_set, processes_of
 from tests.conftest import ROOT
-from tests.launch.lab import Lab, slurm, wait_until
+from tests.launch.lab import Lab, command_of, slurm, wait_until
 from tests.upscaling.test_job import done_lines
 
 pytestmark = pytest.mark.slow
@@ -95,7 +95,8 @@ def hold_at_a_step_after(launch: Launch, step: int) -> None:
 
     wait_until(is_there, f"a step after {step}", timeout_s=TRAINING_S)
     for process in processes_of(launch.run):
-        if (parent := process.parent()) is not None and parent.cmdline() == process.cmdline():
+        parent = process.parent()
+        if parent is not None and command_of(parent) == command_of(process):
             process.send_signal(signal.SIGSTOP)
 
 
