@@ -9,7 +9,7 @@ import click
 
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.redaction import redacted
-from srdist.settings.places import LOCAL_PATH
+from srdist.settings.places import LOCAL_PATH, PLACE
 
 
 @click.command()
@@ -20,34 +20,42 @@ from srdist.settings.places import LOCAL_PATH
     type=LOCAL_PATH,
     help="Folder of their LR images, of the same names: packs pairs.  [default: HR alone]",
 )
-@click.option("--out", type=LOCAL_PATH, required=True, help="Folder to pack into.")
+@click.option("--out", type=PLACE, required=True, help="Folder, or fsspec URL, to pack into.")
 @click.option("--split-file", type=LOCAL_PATH, help="The recipe's split file, if not beside the images.")
 @click.option("--allow-partial", is_flag=True, help="Exit 0 although images were left out.")
 def pack(
-    recipe: Path, images: Path, lr: Path | None, out: Path, split_file: Path | None, allow_partial: bool
+    recipe: Path, images: Path, lr: Path | None, out: Path | str, split_file: Path | None, allow_partial: bool
 ) -> None:
     """Pack the images below a folder into shards, as RECIPE (a YAML file) says."""
     from srdist.shards.pack import pack as pack_images
     from srdist.shards.recipe import read_recipe
 
-    report = pack_images(read_recipe(recipe), images, out=out, lr=lr, split_file=split_file)
-    _say_packed(out, report, allow_partial=allow_partial)
+    what = read_recipe(recipe)
+    if isinstance(out, str):
+        from srdist.shards.upload import pack_to_store
+
+        report = pack_to_store(what, images, out=out, lr=lr, split_file=split_file)
+    else:
+        report = pack_images(what, images, out=out, lr=lr, split_file=split_file)
+    _say_packed(str(out), report, allow_partial=allow_partial)
 
 
-def _say_packed(out: Path, report: Any, *, allow_partial: bool) -> None:
+def _say_packed(out: str, report: Any, *, allow_partial: bool) -> None:
     from srdist.images.folder import describe_others
     from srdist.shards.manifest import LEFT_OUT
+    from srdist.shards.remote import Place
 
+    place = Place(out)
     held = ", ".join(f"{split} {samples:,}" for split, samples in report.samples.items())
     pairs = f", pairs x{report.lr_scale}" if report.lr_scale is not None else ""
-    click.echo(f"{out}: {held} in {report.shards} shards{pairs}, manifest {report.manifest_id[:12]}")
+    click.echo(f"{place.shown}: {held} in {report.shards} shards{pairs}, manifest {report.manifest_id[:12]}")
     if report.other_files:
         click.echo(f"skipped: not an image extension: {describe_others(report.other_files)}")
     asked = report.left_out_as_asked
     if asked:
-        click.echo(f"{_left_out(asked)} as the recipe says: listed in {out / LEFT_OUT}")
+        click.echo(f"{_left_out(asked)} as the recipe says: listed in {place.path_of(LEFT_OUT)}")
     if unasked := {kind: count for kind, count in report.left_out.items() if kind not in asked}:
-        summary = f"{_left_out(unasked)}: listed in {out / LEFT_OUT}"
+        summary = f"{_left_out(unasked)}: listed in {place.path_of(LEFT_OUT)}"
         if not allow_partial:
             raise WorkError(f"{summary}; the rest is packed, and --allow-partial takes that for a success")
         click.echo(summary)
@@ -163,4 +171,4 @@ def index_command(
     from srdist.shards.indexing import index_tars
 
     report = index_tars(folder, split=split, member=member, lr_member=lr_member, scale=scale)
-    _say_packed(folder, report, allow_partial=allow_partial)
+    _say_packed(str(folder), report, allow_partial=allow_partial)

@@ -35,4 +35,15 @@ def refuse_input(option: str, out: Path, inputs: Iterable[Path]) -> None:
         raise UserError(f"{option} {out}: is a file that is read for it: give another one")
 
 
+class _Place(click.ParamType[Path | str]):
+    """A folder of this machine, as a Path, or an fsspec URL, as it stands."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path, or the URL."""
+        return value if "://" in str(value) else LOCAL_PATH.convert(value, param, ctx)
+
+
+PLACE = _Place()
 LOCAL_PATH = _LocalPath(path_type=Path)

@@ -8,6 +8,7 @@ tiles        photos cut into tiles
 spool        tiles wait on disk
 pack         images to shards
 packreport   what came of it
+upload       a set packed into a store
 newset       a new set in the place of the old one
 records      what the index says of a sample
 setfiles     index and list of what was left out, written

@@ -76,19 +76,29 @@ def attempted(
     *,
     given_up: Event,
     on_stall: Callable[[], None] = lambda: None,
+    what: str = "read",
+    patience_s: float | None = None,
 ) -> T:
     """What `attempt` makes of an fsspec file system and the path of `url` on it, tried up to TRIES times.
 
+    Args:
+        on_stall: called after an attempt that had no answer.
+        what: is tried, for the message.
+        patience_s: time for an attempt; None: STALL_S.
+
     Raises:
         FileNotFoundError: there is no such file.
+        NotImplementedError: such a store cannot do this.
         UserError, WorkError, GivenUpError: as `download`.
     """
     from fsspec.core import url_to_fs
 
     for tried in range(1, TRIES + 1):
         try:
-            return _answered(lambda: attempt(*url_to_fs(url)), given_up)
-        except (FileNotFoundError, UserError, GivenUpError):
+            return _answered(
+                lambda: attempt(*url_to_fs(url)), given_up, STALL_S if patience_s is None else patience_s
+            )
+        except (FileNotFoundError, NotImplementedError, UserError, GivenUpError):
             raise
         except PermissionError as error:
             raise WorkError(redacted(f"{url}: the store refuses it: {_told(error)}")) from error
@@ -97,7 +107,7 @@ def attempted(
         except Exception as error:  # each fsspec backend raises errors of its own library
             if tried == TRIES or _is_final(error):
                 tries = "1 try" if tried == 1 else f"{tried} tries"
-                raise WorkError(redacted(f"{url}: could not be read in {tries}: {_told(error)}")) from error
+                raise WorkError(redacted(f"{url}: could not be {what} in {tries}: {_told(error)}")) from error
             if isinstance(error, StalledError):
                 on_stall()
             if given_up.wait(_pause_s(tried)):
@@ -149,7 +159,7 @@ def _continued(out: IO[bytes], size: int) -> hashlib._Hash:
     return digest
 
 
-def _answered(request: Callable[[], T], given_up: Event) -> T:
+def _answered(request: Callable[[], T], given_up: Event, patience_s: float) -> T:
     """What a request gives, in a thread that is left behind where the server is silent: such a read has no end."""
     result: Future[T] = Future()
 
@@ -165,8 +175,8 @@ def _answered(request: Callable[[], T], given_up: Event) -> T:
         waited_s += _LOOK_UP_S
         if given_up.is_set():
             raise GivenUpError
-        if waited_s >= STALL_S:
-            raise StalledError(f"no answer in {STALL_S:g} s")
+        if waited_s >= patience_s:
+            raise StalledError(f"no answer in {patience_s:g} s")
     return result.result()
 
 
@@ -177,7 +187,9 @@ def _pause_s(failures: int) -> float:
 def _is_final(error: Exception) -> bool:
     """Whether the next try would meet the same."""
     status = getattr(error, "status", None)  # of HTTP, in aiohttp's errors
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+    refused = (
+        isinstance(status, int) and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
+    )
     return refused or type(error).__name__ == "NoCredentialsError"  # botocore's, which may not be installed
 
 

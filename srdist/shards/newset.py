@@ -32,7 +32,7 @@ def new_set(out: Path) -> Iterator[Path]:
     out.mkdir(parents=True, exist_ok=True)
     killed = list(out.glob(".pack-*"))
     if not killed:
-        _refuse_foreign(out)
+        refuse_foreign(_names_in(out), Place(str(out)))
     for stale in killed:
         _remove(stale)
     mine = Path(tempfile.mkdtemp(prefix=".pack-", dir=out))
@@ -60,15 +60,23 @@ def _remove(stale: Path) -> None:
     lock.release()
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Refuse tars, and files below index/, that the set in `out` does not name: they would be removed."""
+def _names_in(out: Path) -> list[str]:
+    """Tars and files below index/, from `out` on."""
     held = [*sorted(out.glob("*.tar")), *out.glob("index"), *sorted(out.glob("index/**/*"))]
-    names = [path.relative_to(out).as_posix() for path in held if not path.is_dir()]
-    data = Place(str(out)).read(MANIFEST)
+    return [path.relative_to(out).as_posix() for path in held if not path.is_dir()]
+
+
+def refuse_foreign(names: list[str], place: Place) -> None:
+    """Refuse tars, and files below index/, that the set in a place does not name: packing there would remove them.
+
+    Args:
+        names: of those that are there.
+    """
+    data = place.read(MANIFEST)
     why = "no whole manifest.json says whose it is"
     if data is not None:
         try:
-            manifest = parse_manifest(data, source=str(out / MANIFEST))
+            manifest = parse_manifest(data, source=place.path_of(MANIFEST))
         except UserError:
             if b'"made_by": "pack"' in data:
                 return  # ours, though damaged: packing anew is the cure
@@ -82,7 +90,7 @@ def _refuse_foreign(out: Path) -> None:
                 why = "the set there is of another tool's tars"
     if names:
         raise UserError(
-            f"{out}: holds {names[0]}, which packing would remove, and {why}: remove it if it may go, "
+            f"{place.shown}: holds {names[0]}, which packing would remove, and {why}: remove it if it may go, "
             "or give another folder with --out"
         )
 

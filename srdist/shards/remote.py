@@ -51,16 +51,17 @@ class Place:
 
     def path_of(self, file: str) -> str:
         """A file of the set, for messages."""
-        return redacted(self._url_of(file))
+        return redacted(self.url_of(file))
 
-    def _url_of(self, file: str) -> str:
+    def url_of(self, file: str) -> str:
+        """A file of the set, with what the URL holds of credentials."""
         folder, mark, query = self.name.partition("?") if self.remote else (self.name, "", "")
         return f"{folder.rstrip('/')}/{file}{mark}{query}"
 
     def read(self, file: str) -> bytes | None:
         """A small file's bytes, fresh; None where there is no such file."""
         if self.remote:
-            return self._read_remote(self._url_of(file))
+            return self._read_remote(self.url_of(file))
         try:
             with open_regular(Path(self.name) / file) as opened:
                 return _bounded(opened, self.path_of(file))
@@ -96,7 +97,7 @@ class Place:
         if self.cache is None:
             # O_NONBLOCK: a FIFO opens at once, and then cannot be read. Regular files do not know it.
             return os.open(Path(self.name) / entry.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        return self.cache.open(entry, url=self._url_of(entry.file))
+        return self.cache.open(entry, url=self.url_of(entry.file))
 
 
 def _bounded(file: IO[bytes], shown: str) -> bytes:

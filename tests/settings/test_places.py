@@ -19,7 +19,6 @@ SECRET = "https://user:sekret@host/x"
 @pytest.mark.parametrize(
     "command",
     [
-        ["pack", "r.yaml", "--images", "photos", "--out", SECRET],
         ["pack", "r.yaml", "--images", SECRET, "--out", "set"],
         ["shards", "index", SECRET],
         ["blend", "a", "b", "--alpha", "0.5", "--out", SECRET],
