@@ -5,21 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import click
+
 from docsite.building import BuildError, build
 from docsite.pages import ROOT, BrokenLinkError
 
 
-def main(arguments: list[str]) -> int:
-    """The exit code: 1 where a page is wrong."""
-    out = Path(arguments[0]) if arguments else ROOT / "dist/site"
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path), default=ROOT / "dist/site")
+def main(out: Path) -> None:
+    """Build the docs site into folder OUT, by default dist/site, in the place of an earlier one."""
     try:
         build(out)
-    except (BrokenLinkError, BuildError) as error:
+    except (BrokenLinkError, BuildError, OSError) as error:
         print(error, file=sys.stderr)
-        return 1
-    print(f"open {out}/index.html")
-    return 0
+        sys.exit(1)
+    print(f"open {out}/index.html, or for its search: python3 -m http.server --directory {out}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

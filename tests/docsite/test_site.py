@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from docsite import commands, pages
+from docsite import commands, pages, pictures
+from docsite.__main__ import main
 from docsite.building import MARK, BuildError, build
 from docsite.pages import DOCS, ROOT, BrokenLinkError
 from srdist import config
@@ -58,12 +61,12 @@ def test_what_is_meant_as_a_list_or_a_table_is_one(site: Path) -> None:
 
 
 def test_the_reference_has_every_command_option_and_field(site: Path) -> None:
-    typed = (site / "reference/commands/index.html").read_text()
+    typed = (site / "reference/commands.html").read_text()
     for name, command in commands.commands():
         assert f">{name}<" in typed
         for parameter in command.params:
             assert all(option in typed for option in parameter.opts if option.startswith("--")), name
-    fields = (site / "reference/config/index.html").read_text()
+    fields = (site / "reference/config.html").read_text()
     for name, _, meaning in config.describe(config.Config()):
         assert f"<code>{name.partition('.')[2]}</code>" in fields, name
         assert meaning
@@ -115,3 +118,25 @@ def test_only_an_earlier_site_is_replaced(tmp_path: Path, site: Path) -> None:
         build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
     assert (site / MARK).exists()
+
+
+def test_the_command_refuses_other_folders_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    for out, code in ((tmp_path, 1), (tmp_path / "photo.jpg", 1), ("--no-such-option", 2)):
+        done = CliRunner().invoke(main, [str(out)])
+        assert done.exit_code == code
+        assert "Traceback" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_the_picture_of_the_degradations_shows_a_different_panel_for_each(
+    photos: dict[str, np.ndarray],
+) -> None:
+    sheet = np.asarray(pictures.sheet(photos["coffee"]))
+    row, column = pictures.SIDE + 28, pictures.SIDE + 8
+    panels = {
+        sheet[y + 4 : y + 4 + pictures.SIDE, x + 4 : x + 4 + pictures.SIDE].tobytes()
+        for y in range(0, 3 * row, row)
+        for x in range(0, 3 * column, column)
+    }
+    assert len(panels) == 1 + len(pictures.KINDS)
