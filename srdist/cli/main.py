@@ -13,6 +13,7 @@ from srdist.cli.completion import complete_weights, completion
 from srdist.cli.degrade import degrade as degrade_command
 from srdist.cli.doctor import doctor, version_lines
 from srdist.cli.quality import compare, evaluate
+from srdist.cli.raycluster import ray, upscale_on_cluster, with_options_of
 from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
 from srdist.machine import stopping
@@ -64,6 +65,7 @@ for command in (
     blend,
     doctor,
     completion,
+    ray,
 ):
     main.add_command(command)
 
@@ -175,6 +177,11 @@ def upscale(
             overwrite=overwrite,
         )
     )
+
+
+ray.add_command(
+    with_options_of(upscale, upscale_on_cluster, "Upscale the images of folder SRC on actors of the cluster.")
+)
 
 
 @main.command()

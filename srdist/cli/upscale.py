@@ -47,7 +47,7 @@ def run(
 ) -> int:
     """Do what the command line says; the exit code, 0 or 1 (see cli.upscale)."""
     launch = Launch.of(os.environ, part_of=_parse_part(part))
-    tile_side = _parse_tile(tile)
+    tile_side = parse_tile(tile)
     cores = configure_threads(None)
     network = load_network(weights)
     if (note := note_on(weights)) is not None and launch.rank == 0:
@@ -76,7 +76,7 @@ def run(
                 job,
                 tiled,
                 threads=max(2, cores),
-                watch=_Shown(bar),
+                watch=Shown(bar),
                 began=process_began(),
                 together=launch.world > 1,
             )
@@ -160,7 +160,7 @@ def describe(report: UpscaleReport, destination: Path, *, scale: int, numbers: s
     return "\n".join(lines)
 
 
-class _Shown(Watch):
+class Shown(Watch):
     """The whole job on a progress bar."""
 
     def __init__(self, bar: ProgressBar) -> None:
@@ -190,7 +190,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()  # isdigit holds for superscripts too, which int() refuses
 
 
-def _parse_tile(text: str) -> int | None:
+def parse_tile(text: str) -> int | None:
+    """Side of a tile in input pixels, None for auto; a UserError for anything else."""
     if text == "auto":
         return None
     if not _is_number(text) or int(text) < 1:

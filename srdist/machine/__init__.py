@@ -16,6 +16,7 @@ controlgroup what the control groups grant, version 1 and 2
 ranks     which rank, and what all ranks hold together
 arithmetic float32 as such or in TensorFloat-32, deterministic algorithms
 device    Accelerate's process group, threads, memory
+raycluster a connection to a Ray cluster
 clock     a span of time in figures
 forked    processes beside the work: they leave signals to it, and end with it
 progressbar how far a long command is

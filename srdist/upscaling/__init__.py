@@ -4,6 +4,7 @@ job        what is to be done, frozen
 tree       a directory through a network
 plan       all inputs, in columns, cut into units
 outputs    where each output goes
+raycluster its units on the actors of a Ray cluster
 units      what this process has claimed
 pipeline   decode, network, encode overlapped
 maker      one image and its receipts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,12 +64,17 @@ class Tally:
         for i, receipt in self._new():
             self._take(i, receipt, done=self.DONE)
 
-    def unseen(self) -> Iterator[list[int]]:
-        """All that is UNSEEN, in portions to look at."""
-        for first in range(0, len(self.plan), LOOKED_AT_A_TIME):
-            some = range(first, min(first + LOOKED_AT_A_TIME, len(self.plan)))
-            if portion := [i for i in some if self.state[i] == self.UNSEEN]:
-                yield portion
+    def unseen(self, images: Iterable[range] | None = None) -> Iterator[list[int]]:
+        """What is UNSEEN, in portions to look at.
+
+        Args:
+            images: positions in the plan; None = all.
+        """
+        for run in images or [range(len(self.plan))]:
+            for first in range(run.start, run.stop, LOOKED_AT_A_TIME):
+                some = range(first, min(first + LOOKED_AT_A_TIME, run.stop))
+                if portion := [i for i in some if self.state[i] == self.UNSEEN]:
+                    yield portion
 
     def missing(self, portion: list[int]) -> list[int]:
         """Those of a portion whose output is not there as its receipt says (from any thread)."""

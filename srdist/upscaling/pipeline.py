@@ -58,7 +58,7 @@ class _Task:
 
 
 class Pipeline:
-    """This process's hands: `run` returns when nothing of the job is open, whoever did it."""
+    """This process's hands: `run` returns when nothing of the units is open, whoever did it."""
 
     def __init__(self, maker: Maker, units: Units, *, tiled: TiledNetwork, threads: int) -> None:
         self.maker, self.units, self.tiled, self.threads = maker, units, tiled, threads
@@ -78,7 +78,7 @@ class Pipeline:
         # One more where images go one by one, so that no lane is idle while this thread is busy. Where they are batched,
         # what is read while the lane is busy makes the next batch.
         self._submitted = self.lanes + (tiled.batch == 1)
-        self._unseen = self.tally.unseen()
+        self._unseen = self.tally.unseen(units.images())
         self._looking: dict[Future[list[int]], list[int]] = {}
         self._lookers = ThreadPoolExecutor(LOOKING_THREADS)
         self._readers = ThreadPoolExecutor(threads)
@@ -120,7 +120,7 @@ class Pipeline:
             if not self.units.held:
                 if self._looking:
                     wait(self._looking, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                elif not self.tally.count(Tally.OPEN):
+                elif not self.units.any_open():
                     return
                 else:
                     time.sleep(POLL_S)

@@ -10,6 +10,8 @@ import itertools
 import math
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from srdist.images.decode import UnreadableImageError
@@ -89,6 +91,22 @@ def upscale_tree(
     """
     watch = watch or Watch()
     began = time.time() if began is None else began
+    with taking_part(job, watch=watch, since=began if together else math.inf) as maker:
+        Pipeline(maker, Units(maker), tiled=tiled, threads=threads).run(watch.working, tell=watch.tell)
+        return conclude(maker, began=began)
+
+
+@contextmanager
+def taking_part(job: Job, *, watch: Watch | None = None, since: float = math.inf) -> Iterator[Maker]:
+    """This process among those that do a job: they know of it, and it knows the plan and what has been done.
+
+    Args:
+        since: as of Tally.
+
+    Raises:
+        UserError: SRC and DST overlap, or another job is at work in DST.
+    """
+    watch = watch or Watch()
     inputs = Inputs(job)
     paths = (inputs.output(i) if job.source.is_file() else inputs.paths[i] for i in range(len(inputs)))
     refuse_overlap_below(job.source, inputs.folder, paths, job.destination)
@@ -97,13 +115,19 @@ def upscale_tree(
         _refuse_another_job(job, worker, purpose)
         plan = Plan(inputs, cache=job.state / "plans", write=worker.write, show=watch.planning)
         write_job(job, write=worker.write)
-        tally = Tally(
-            plan, Receipts(job.state / "receipts"), job, run=worker.run, since=began if together else math.inf
-        )
-        maker = Maker(job, tally, worker)
-        Pipeline(maker, Units(maker), tiled=tiled, threads=threads).run(watch.working, tell=watch.tell)
-        report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))
-        write_summary(job, report, tally.failures(), write=worker.write)
+        tally = Tally(plan, Receipts(job.state / "receipts"), job, run=worker.run, since=since)
+        yield Maker(job, tally, worker)
+
+
+def conclude(maker: Maker, *, began: float) -> UpscaleReport:
+    """Write summary.json and failures.jsonl; what has become of the job.
+
+    Args:
+        began: when this process began, in seconds since 1970.
+    """
+    tally, worker = maker.tally, maker.worker
+    report = tally.report(seconds=max(time.time() - began, worker.run_age_s()))
+    write_summary(maker.job, report, tally.failures(), write=worker.write)
     return report
 
 

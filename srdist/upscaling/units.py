@@ -7,7 +7,7 @@ and a unit is given back when its last image is settled, not before and not afte
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from srdist.machine.claims import Worker
@@ -26,13 +26,18 @@ class Assigned:
 class Units:
     """Gives out the open images of units that it claims, from a starting point on, round the whole plan."""
 
-    def __init__(self, maker: Maker) -> None:
+    def __init__(self, maker: Maker, only: Sequence[int] | None = None) -> None:
+        """Nothing is claimed yet.
+
+        Args:
+            only: the units to see to, in this order; None = all of the plan, from the job's share of them on.
+        """
         self._maker = maker
         self._tally: Tally = maker.tally
         self._worker: Worker = maker.worker
         self._waiting: deque[Assigned] = deque()
         self._unsettled: dict[int, int] = {}  # claimed units: how many of their images are not settled
-        self._first = self._start(maker.job.share)
+        self._order = self._from(maker.job.share) if only is None else tuple(only)
         self._candidates = self._round()
 
     @property
@@ -67,9 +72,17 @@ class Units:
 
     def held_by_others(self) -> Iterator[str]:
         """Names of the processes that hold units with open images."""
-        for unit in range(len(self._tally.plan.units)):
+        for unit in self._order:
             if unit not in self._unsettled and self._is_open(unit):
                 yield self._worker.owner(self._name(unit)) or "nobody"
+
+    def any_open(self) -> bool:
+        """Whether an image of these units is open, whoever has claimed it."""
+        return any(self._is_open(unit) for unit in self._order)
+
+    def images(self) -> list[range]:
+        """Positions of the images of these units, in the order of the plan."""
+        return [self._tally.plan.units[unit] for unit in sorted(self._order)]
 
     def _claim(self, unit: int) -> None:
         # A claimed unit's images are all here or on their way: claiming it again would wait for oneself.
@@ -92,16 +105,15 @@ class Units:
         return Tally.OPEN in self._tally.state[images.start : images.stop]
 
     def _round(self) -> Iterator[int]:
-        count = len(self._tally.plan.units)
-        return ((self._first + i) % count for i in range(count))
+        return iter(self._order)
 
-    def _start(self, share: float) -> int:
+    def _from(self, share: float) -> tuple[int, ...]:
         plan = self._tally.plan
         first, passed = 0, 0
         while passed < share * self._tally.total_pixels and first < len(plan.units) - 1:
             passed += sum(plan.pixels[plan.units[first].start : plan.units[first].stop])
             first += 1
-        return first
+        return (*range(first, len(plan.units)), *range(first))
 
     def _name(self, unit: int) -> str:
         return f"{self._tally.plan.inputs.digest[:12]}-{unit:06d}"
