@@ -86,7 +86,6 @@ def srdist(work: Path, workers: int) -> Iterator[Batch]:
         seed=0,
         global_batch=BATCH,
         rank_batch=BATCH,
-        start=0,
     )
     return ((pair.lr, pair.hr) for pair in stream)
 

@@ -74,8 +74,8 @@ def srdist_epoch(work: Path, rank: int, world: int, resume: Any) -> Iterator[tup
         seed=0,
         global_batch=BATCH,
         rank_batch=BATCH // world,
-        start=start,
     ) as stream:
+        stream.begin_at(start)
         for step, pair in enumerate(stream, 1):
             of_epoch = pair.ids[
                 pair.positions < len(index)

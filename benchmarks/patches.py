@@ -56,9 +56,7 @@ def measure(shards: Path, *, side: int, patches: int, workers: int, seconds: flo
     """Patches a second of x2 training batches from a set's split `train`."""
     data = DataConfig(hr_patch=side, patches_per_image=patches, workers=workers)
     index = ShardIndex.open(str(shards), "train")
-    with TrainStream(
-        index, data, Share(), scale=2, seed=0, global_batch=BATCH, rank_batch=BATCH, start=0
-    ) as stream:
+    with TrainStream(index, data, Share(), scale=2, seed=0, global_batch=BATCH, rank_batch=BATCH) as stream:
         pairs = iter(stream)
         for _ in range(_WARM_UP):
             next(pairs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from srdist.losses.config import LDLConfig, LossConfig
 from srdist.losses.section import LossTerm
@@ -76,8 +76,8 @@ class TrainConfig(Section):
     """Steps between lines of the log."""
     channels_last: bool | None = None
     """Memory layout NHWC; null = as measured best for the device."""
-    compile: bool = False
-    """torch.compile the network."""
+    compile: Literal[False, True, "reduce-overhead"] = False
+    """torch.compile the network; reduce-overhead: into CUDA graphs too, for small networks, which wait for launches (GPUs)."""
     # Above, the clock of torch.distributed overflows.
     peer_timeout_s: Annotated[int, Field(ge=1, le=31 * 86400)] = 600
     """Seconds that a rank waits for the others before the run ends with an error."""
@@ -97,6 +97,14 @@ class TrainConfig(Section):
         if isinstance(values, dict) and values.get("losses") is not None:
             return {"loss": None, **values}
         return values
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _number_is_no_answer(cls, value: Any) -> Any:
+        # Of a Literal, unlike of a bool, pydantic takes 1 for True.
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError(f"found {value}, expected: False, True or 'reduce-overhead'")
+        return value
 
     @model_validator(mode="after")
     def _losses_fit(self) -> Self:

@@ -150,6 +150,8 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
         ("train.learning_rate=0", "greater than 0"),
         ("train.learning_rate=1e-9", "final_learning_rate 1e-06 is above learning_rate 1e-09"),
         ("data.flips=1", "data.flips: found 1"),
+        ("train.compile=1", "train.compile: found 1, expected: False, True or 'reduce-overhead'"),
+        ("train.compile=max", "train.compile: found 'max', expected: False, True or 'reduce-overhead'"),
         ("data.hr_patch=49", "data.hr_patch 49 is not a multiple of model.scale 2"),
         ("data.kernel=cubic", "'bicubic', 'bilinear', 'nearest', 'box' or 'lanczos'"),
         ("model.kernels=[3, 4, 3]", "kernels must be odd, found 4"),

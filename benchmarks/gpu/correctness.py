@@ -136,9 +136,7 @@ def _pairs(material: Material, *, count: int) -> Pairs:
     size = material.sizes.curve_batch
     data = DataConfig(hr_patch=material.sizes.patch, workers=0)
     index = ShardIndex.open(str(material.shards), "train")
-    with TrainStream(
-        index, data, Share(), scale=2, seed=0, global_batch=size, rank_batch=size, start=0
-    ) as stream:
+    with TrainStream(index, data, Share(), scale=2, seed=0, global_batch=size, rank_batch=size) as stream:
         pairs = iter(stream)
         return [(pair.lr.clone(), pair.hr.clone()) for _, pair in zip(range(count), pairs, strict=False)]
 

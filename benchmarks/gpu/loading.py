@@ -34,9 +34,7 @@ def loading(material: Material) -> dict[str, Any]:
 def _rate(material: Material, data: DataConfig) -> float:
     index = ShardIndex.open(str(material.shards), "train")
     batch = min(_BATCH, len(index))
-    with TrainStream(
-        index, data, Share(), scale=2, seed=0, global_batch=batch, rank_batch=batch, start=0
-    ) as stream:
+    with TrainStream(index, data, Share(), scale=2, seed=0, global_batch=batch, rank_batch=batch) as stream:
         pairs = iter(stream)
         next(pairs)
         count, begin = 0, time.perf_counter()

@@ -16,7 +16,7 @@ from benchmarks.peaks import Numbers
 from srdist.config import Config
 
 _WARM_UP = 3
-_COMPILE: dict[str, Any] = {"eager": False, "compiled": True}
+_COMPILE: dict[str, Any] = {"eager": False, "compiled": True, "graphs": "reduce-overhead"}
 
 
 def frames(material: Material) -> dict[str, Any]:

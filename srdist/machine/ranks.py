@@ -248,6 +248,23 @@ def together(work: Callable[[], T]) -> T:
     return cast(T, result)
 
 
+def held(work: Callable[[], T]) -> Callable[[], T]:
+    """Run `work` now, as long as the ranks have not found each other; what is returned gives its result, or raises what it met.
+
+    For `together`, afterwards: all ranks then raise alike, where one that ended at once would be waited for.
+    """
+    try:
+        result = work()
+    except (UserError, OSError, StopRequested) as error:
+        failure = error
+
+        def fails() -> T:
+            raise failure
+
+        return fails
+    return lambda: result
+
+
 def raise_everywhere(error: Exception | None) -> None:
     """Raise the lowest failed rank's `error` on every rank; nothing where no rank has one."""
     if not joined():

@@ -24,7 +24,7 @@ from srdist.images.pixels import mod_crop
 from srdist.machine.errors import UserError
 from srdist.shards.plan import key_of
 from srdist.shards.reader import ShardIndex
-from srdist.stream.pairs import Pair, eval_stream
+from srdist.stream.pairs import EvalStream, Pair
 from srdist.stream.patches import named_keys
 from srdist.stream.share import Share
 
@@ -104,9 +104,15 @@ def shard_pairs(
 
     The pixels of a batch hold until the next one is asked for.
     """
-    stream = eval_stream(index, degradation, share, batch=batch, workers=1, on_bad_sample="skip")
+    stream = EvalStream(index, degradation, share, batch=batch, workers=1, on_bad_sample="skip")
     mine = len(range(share.rank, len(index), share.world))
-    return mine, chain.from_iterable(_usable(index, pair) for pair in stream)
+    return mine, _named(index, stream)
+
+
+def _named(index: ShardIndex, stream: EvalStream) -> Iterator[NamedPair | Failure]:
+    with stream:
+        for pair in stream:
+            yield from _usable(index, pair)
 
 
 def _usable(index: ShardIndex, pair: Pair) -> Iterator[NamedPair | Failure]:

@@ -167,7 +167,7 @@ class Filler:
 
 @dataclass(frozen=True, slots=True)
 class TrainBatches:
-    """One rank's micro-batches of the endless stream, numbered from the start of the stream."""
+    """One rank's micro-batches of the endless stream, numbered from its position 0."""
 
     filler: Filler
     order: Order
@@ -179,7 +179,6 @@ class TrainBatches:
     global_batch: int
     rank_batch: int
     share: Share
-    start: int
     height: int
     width: int
 
@@ -187,10 +186,10 @@ class TrainBatches:
         return Shape(self.rank_batch, self.height, self.width, self.filler.degradation.scale)
 
     def positions(self, number: int) -> Int64[np.ndarray, " n"]:
-        """Positions in the endless stream of micro-batch `number`, counted from `start`."""
+        """Positions in the endless stream of micro-batch `number`."""
         micro = self.global_batch // (self.rank_batch * self.share.world)
         step, part = divmod(number, micro)
-        first = self.start + step * self.global_batch + (self.share.rank * micro + part) * self.rank_batch
+        first = step * self.global_batch + (self.share.rank * micro + part) * self.rank_batch
         return np.arange(first, first + self.rank_batch)
 
     def make(self, number: int, slot: Slot) -> tuple[BadSample, ...]:

@@ -49,7 +49,7 @@ class Pair:
 
 
 class TrainStream:
-    """One rank's endless micro-batches, from any position of the stream."""
+    """One rank's endless micro-batches, from position 0 or from where `begin_at` says."""
 
     def __init__(
         self,
@@ -61,15 +61,13 @@ class TrainStream:
         seed: int,
         global_batch: int,
         rank_batch: int,
-        start: int,
         should_stop: Callable[[], bool] = signalled,
         prefetch: bool = True,
     ) -> None:
-        """Start the workers.
+        """Start the workers, which make whatever is asked for: where the stream begins may be settled later.
 
         Args:
             prefetch: whether the shards of a remote set are fetched ahead from here: one rank of a machine does so.
-            start: position to begin at, the patches seen before; normally a multiple of `global_batch`.
             rank_batch: samples of one Pair; global_batch // (rank_batch * world) Pairs are one step of this rank.
             should_stop: asked while a Pair is waited for; StopRequested is raised where it says yes.
 
@@ -95,11 +93,10 @@ class TrainStream:
             global_batch=global_batch,
             rank_batch=rank_batch,
             share=share,
-            start=start,
             height=height,
             width=width,
         )
-        self._prefetcher = Prefetcher(index, order, start=start) if prefetch and wanted_here(index) else None
+        self._prefetcher = Prefetcher(index, order) if prefetch and wanted_here(index) else None
         self._ring = Ring(
             batches,
             slot_bytes=batches.shape(0).slot_bytes(),
@@ -107,15 +104,27 @@ class TrainStream:
             who=f"rank {share.rank}",
             should_stop=should_stop,
         )
+        self._global_batch, self._parts = global_batch, global_batch // (rank_batch * share.world)
+        self._pairs: Iterator[Pair] | None = None
+
+    def begin_at(self, position: int) -> None:
+        """Let the first Pair be that of this position, a multiple of the global batch: the patches seen before."""
+        step, within = divmod(position, self._global_batch)
+        assert not within
+        if self._prefetcher is not None:
+            self._prefetcher.at(position)
         self._pairs = _told_of(
-            (_pair(slot, bad) for slot, bad in self._ring),
+            (_pair(slot, bad) for slot, bad in self._ring.take(step * self._parts)),
             self._prefetcher,
-            start=start,
-            global_batch=global_batch,
+            start=position,
+            global_batch=self._global_batch,
         )
 
     def __iter__(self) -> Iterator[Pair]:
         """The one iterator of this stream: micro-batches without end."""
+        if self._pairs is None:
+            self.begin_at(0)
+        assert self._pairs is not None
         return self._pairs
 
     @property
@@ -136,47 +145,68 @@ class TrainStream:
         self.close()
 
 
-def eval_stream(
-    index: ShardIndex,
-    degradation: Degradation | PackedLR,
-    share: Share,
-    *,
-    batch: int,
-    workers: int,
-    limit: int | None = None,
-    on_bad_sample: Literal["fail", "skip"] = "fail",
-    should_stop: Callable[[], bool] = signalled,
-) -> Iterator[Pair]:
-    """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size.
+class EvalStream:
+    """Every sample (of the first `limit` ids) exactly once over all ranks, whole, in Pairs of one image size; as often as asked for.
 
     Rank r has every world-th id from r on, at most `batch` a Pair; a rank may have none. Positions are the ids. What
     is random in an image's LR comes from the image's key, and never changes.
-
-    Raises:
-        BadSampleError: at a damaged sample; with skip it has weight 0 in its Pair, and is one of its `bad`.
-        StopRequested: `should_stop` said yes while a Pair was waited for.
     """
-    count = len(index) if limit is None else min(limit, len(index))
-    ids = np.arange(share.rank, count, share.world)
-    by_size = _batches_of_one_size(index, ids, scale=degradation.scale, batch=batch)
-    batches = EvalBatches(Filler(index, degradation, on_bad_sample), by_size)
-    number = len(batches.batches)
-    if not number:
-        return
-    slot_bytes = max(batches.shape(each).slot_bytes() for each in range(number))
-    ring = Ring(
-        batches,
-        slot_bytes=slot_bytes,
-        workers=min(workers, number),
-        who=f"rank {share.rank}",
-        stop=number,
-        should_stop=should_stop,
-    )
-    try:
-        for slot, bad in ring:
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        degradation: Degradation | PackedLR,
+        share: Share,
+        *,
+        batch: int,
+        workers: int,
+        limit: int | None = None,
+        on_bad_sample: Literal["fail", "skip"] = "fail",
+        should_stop: Callable[[], bool] = signalled,
+    ) -> None:
+        """Start the workers, which stay until `close`.
+
+        Raises:
+            UserError: an image is smaller than the scale.
+        """
+        count = len(index) if limit is None else min(limit, len(index))
+        ids = np.arange(share.rank, count, share.world)
+        by_size = _batches_of_one_size(index, ids, scale=degradation.scale, batch=batch)
+        batches = EvalBatches(Filler(index, degradation, on_bad_sample), by_size)
+        self._number = len(batches.batches)
+        self._ring = Ring(
+            batches,
+            slot_bytes=max((batches.shape(each).slot_bytes() for each in range(self._number)), default=1),
+            workers=min(workers, self._number),
+            who=f"rank {share.rank}",
+            should_stop=should_stop,
+        )
+
+    def __iter__(self) -> Iterator[Pair]:
+        """All of them, once more; one that is not taken to its end is the last.
+
+        Raises:
+            BadSampleError: at a damaged sample; with skip it has weight 0 in its Pair, and is one of its `bad`.
+            StopRequested: `should_stop` said yes while a Pair was waited for.
+        """
+        for slot, bad in self._ring.take(0, self._number):
             yield _pair(slot, bad)
-    finally:
-        ring.close()
+        self._ring.give_back()
+
+    @property
+    def memory(self) -> UInt8[Tensor, " bytes"]:
+        """Of the ring: what every Pair's values are views of."""
+        return torch.from_numpy(self._ring.memory)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._ring.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def check_batch(global_batch: int, *, rank_batch: int, world: int) -> None:

@@ -30,17 +30,18 @@ from srdist.stream.order import Order
 AT_A_TIME = 4
 """Tars that are fetched together: one alone waits for the server's answers most of the time."""
 LOOK_S = 0.2
+_NOT_BEGUN = -1
 AGAIN_S = 30.0
 """After which a tar that could not be fetched is asked for again."""
 
 
 class Prefetcher:
-    """Walks `order` ahead of a training, of whose position it is told."""
+    """Walks `order` ahead of a training, of whose position it is told: from the first word on, and not before."""
 
-    def __init__(self, index: ShardIndex, order: Order, *, start: int) -> None:
+    def __init__(self, index: ShardIndex, order: Order) -> None:
         # Anonymous shared memory: the process reads what this one writes.
         self._position = np.frombuffer(mmap.mmap(-1, 8), np.int64)
-        self._position[0] = start
+        self._position[0] = _NOT_BEGUN
         process = multiprocessing.get_context("fork").Process(
             target=_live, args=(index, order, self._position, os.getpid()), daemon=True
         )
@@ -105,6 +106,8 @@ def _live(index: ShardIndex, order: Order, position: Int64[np.ndarray, " one"], 
     live_for_parent()
     entries = index.entry.shards
     assert index.place.cache is not None
+    while position[0] == _NOT_BEGUN and os.getppid() == parent:
+        time.sleep(LOOK_S)
     ahead = Ahead(
         order,
         [entry.bytes for entry in entries],

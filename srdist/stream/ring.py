@@ -1,7 +1,7 @@
 """Batches from worker processes through a ring of shared slots, in order, and each slot reused.
 
-Batch k is made by worker k mod W in slot k mod (W * DEPTH). A slot is given out again only when the consumer asks
-for the next batch, so its values hold until then. Nothing but small messages goes through the pipes, and no
+Batch k is made by worker k mod W in slot k mod (W * DEPTH), whichever batch is the first one: workers may be there long
+before it is known. A slot is given out again only when the consumer asks for the next batch, so its values hold until then. Nothing but small messages goes through the pipes, and no
 shared memory is allocated after the start: allocating a new block for each batch is where a plain DataLoader
 spends most of its time with small images.
 """
@@ -44,12 +44,12 @@ Worker = tuple[BaseProcess, Connection]
 
 
 class Ring:
-    """Yields the slots of batches 0, 1, 2, ... (below `stop`, if given), each made by a worker process.
+    """Slots of numbered batches, each made by a worker process that is there from the start.
 
-    Start it in the thread that lives as long as the stream: Linux ends the workers when that thread ends.
+    Start it in the thread that lives as long as the stream: Linux ends the workers when that thread ends. Start it before
+    the process group and CUDA: a fork takes one thread of many along, and whatever lock another one holds.
 
     Args:
-        stop: number of batches, where they end.
         who: waits for the batches, for the line that says so: "rank 3".
         should_stop: asked twice a second while a batch is waited for.
     """
@@ -61,43 +61,51 @@ class Ring:
         slot_bytes: int,
         workers: int,
         who: str,
-        stop: int | None = None,
         should_stop: Callable[[], bool] = signalled,
     ) -> None:
         if workers and "fork" not in multiprocessing.get_all_start_methods():
             raise UserError(f"data.workers: found {workers}, expected 0 on {sys.platform}, which cannot fork")
         self._batches = batches
-        self._stop = stop
         self._who, self._should_stop = who, should_stop
         # Anonymous shared memory, not /dev/shm: containers often limit that to 64 MB.
         slots = max(1, workers * DEPTH)
         _refuse_more_than_is_granted(slots, slot_bytes)
-        self.memory = np.frombuffer(mmap.mmap(-1, slots * slot_bytes), np.uint8)
+        self._map = mmap.mmap(-1, slots * slot_bytes)
+        self.memory = np.frombuffer(self._map, np.uint8)
         self._slots = self.memory.reshape(slots, slot_bytes)
         self._workers: list[Worker] = []
+        self._under_way = 0
         # Workers ignore the signal that multiprocessing ends them with: stop them before its exit handler waits.
         self.close = weakref.finalize(self, _stop, self._workers)
         for _ in range(workers):
             self._workers.append(self._start())
 
-    def __iter__(self) -> Iterator[tuple[Slot, tuple[BadSample, ...]]]:
-        """Yield each slot and its damaged samples; a slot's values hold until the next one is asked for.
+    def take(self, first: int, stop: int | None = None) -> Iterator[tuple[Slot, tuple[BadSample, ...]]]:
+        """Yield the slots, and their damaged samples, of batches `first`, `first + 1`, ... (below `stop`, if given).
+
+        A slot's values hold until the next one is asked for. Once taken to `stop`, batches may be taken again.
 
         Raises:
             WorkError: a worker died; a UserError or WorkError of a worker is passed on.
             StopRequested: a stop was asked for while a batch was waited for.
             RuntimeError: a defect in our code, with the worker's traceback.
         """
-        number = asked = 0
-        while self._stop is None or number < self._stop:
+        assert not self._under_way, "what was asked for before has not been taken"
+        number = asked = first
+        while stop is None or number < stop:
             ahead = number + len(self._slots)
-            while self._workers and asked < (ahead if self._stop is None else min(ahead, self._stop)):
+            while self._workers and asked < (ahead if stop is None else min(ahead, stop)):
                 self._ask(asked)
                 asked += 1
             slot = _views(self._batches, number, self._slots)
             bad = self._receive(number) if self._workers else self._batches.make(number, slot)
             yield slot, bad
             number += 1
+
+    def give_back(self) -> None:
+        """Give the slots' memory back to the system until batches are taken again: a set's largest images fill a lot of it."""
+        if sys.platform == "linux":
+            self._map.madvise(mmap.MADV_REMOVE)
 
     def _start(self) -> Worker:
         context = multiprocessing.get_context("fork")
@@ -115,6 +123,7 @@ class Ring:
         process, pipe = self._workers[number % len(self._workers)]
         try:
             pipe.send(number)
+            self._under_way += 1
         except (BrokenPipeError, ConnectionResetError) as error:
             raise _death(process) from error
 
@@ -135,6 +144,7 @@ class Ring:
             result: tuple[BadSample, ...] | UserError | StopRequested | str = pipe.recv()
         except (EOFError, ConnectionResetError) as error:
             raise _death(process) from error
+        self._under_way -= 1
         if isinstance(result, UserError | StopRequested):
             raise result
         if isinstance(result, str):

@@ -47,9 +47,15 @@ def tell_start(log: RunLog, run: Path, config: Config, state: RunState, facts: d
             log.say(f"  {name} has no effect: the run goes on from its checkpoint")
 
 
-def tell_network(log: RunLog, config: Config, beginning: Beginning) -> None:
-    """Tell what the network itself has to say, which of its tensors start anew, and which parameters were frozen."""
+def tell_network(log: RunLog, config: Config, beginning: Beginning, *, device: str) -> None:
+    """Tell what the network itself has to say, which of its tensors start anew, and which parameters were frozen.
+
+    Args:
+        device: its type, as torch calls it.
+    """
     network, frozen, anew = beginning
+    if config.train.compile == "reduce-overhead" and device != "cuda":
+        log.warn("train.compile: reduce-overhead is no more than true here: CUDA graphs need an NVIDIA GPU")
     for note in network.notes() if log.main else []:
         log.warn(note)
     if anew:

@@ -41,6 +41,7 @@ class Feed:
         memory: of the stream's ring, which the values of `pairs` are views of.
         micro_batches: Pairs of a step.
         requested: why this rank is asked to stop, if it is.
+        failed: what has gone wrong beside the data, if something has, which ends the run too.
         waiting: entered while a Pair is waited for.
     """
 
@@ -52,10 +53,11 @@ class Feed:
         device: torch.device,
         micro_batches: int,
         requested: Callable[[], str | None],
+        failed: Callable[[], Exception | None] = lambda: None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._pairs, self._micro_batches = pairs, micro_batches
-        self._requested, self._waiting = requested, waiting
+        self._requested, self._failed, self._waiting = requested, failed, waiting
         self._copies = DeviceCopies(memory, device) if device.type == "cuda" else None
         self._ahead: Callable[[], NextStep] | None = None
 
@@ -72,6 +74,7 @@ class Feed:
         if self._copies is not None:
             self._copies.bound()
         pairs, failure = self._fetch()
+        failure = failure or self._failed()
         bad = tuple(sample for pair in pairs for sample in pair.bad)
         stop = self._requested()
         stops = stop is not None or (failure is None and len(pairs) < self._micro_batches)

@@ -46,6 +46,7 @@ class Learner:
     ) -> None:
         self.config, self.accelerator, self.images_per_step = config, accelerator, images_per_step
         self.device = accelerator.device
+        self._graphs = config.compile == "reduce-overhead" and self.device.type == "cuda"
         self.layout = layout(config)
         self._for_use, self._scale = network.for_use, network.scale
         self.network = Trained.of(self._placed(network), config, accelerator)
@@ -81,6 +82,9 @@ class Learner:
             self._to_device(hr_u8),
             weight.to(self.device, non_blocking=True),
         )
+        if self._graphs:
+            # What the graphs have made before is not looked at any more, and its memory may be used again.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with torch.set_grad_enabled(self._network_learns), self._summed(self.network, last=last):
             sr = self.network.forward(lr)
             average_sr = self.network.of_average(lr, self.accelerator) if self.losses.need_average else None
@@ -95,6 +99,8 @@ class Learner:
                     self._add(f"loss_{kind}", part)
             if self._network_learns:
                 self._backward(loss)
+        if self._graphs and not last:
+            self.network.own_gradients()
         if self.contest is not None:
             self._contend(self.contest, sr.detach(), hr, weight, last=last)
 
@@ -156,6 +162,10 @@ class Learner:
         """The network's weights for use (Network.for_use): of the running average where there is one; CPU copies."""
         return self._for_use(self.network.weights())
 
+    def for_use(self, model: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same, made of copies on the CPU of what `state` gave of the model."""
+        return self._for_use(self.network.weights_in(model))
+
     def common_weights(self) -> dict[str, Tensor]:
         """The weights for use with the first rank's buffers: those of layers like BatchNorm are each rank's own. A collective."""
         weights, kept = self.weights(), self.network.module.state_dict(keep_vars=True)
@@ -167,7 +177,7 @@ class Learner:
         return weights | ranks.broadcast(buffers) if buffers else weights
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Everything that training needs to go on: (weights and `ema.*`, optimizer values), CPU copies.
+        """Everything that training needs to go on: (weights and `ema.*`, optimizer values), which the next step changes.
 
         Of what is trained beside the network the names begin with its own and a colon.
         """
@@ -227,25 +237,27 @@ class Learner:
 
         After its first backward pass DDP lays out its buckets anew, and with them the order in which gloo adds
         the ranks' gradients. Done here, every real step of a run and of its resumption has the same layout. What is
-        compiled is compiled here, for these shapes: of two different ones torch would make symbols.
+        compiled is compiled here, for these shapes: of two different ones torch would make symbols. CUDA graphs are recorded
+        in the second pass and replayed in the third.
 
         Raises:
             UserError: train.deterministic, and a part of the step has no deterministic algorithm on this device.
         """
         lr = torch.zeros((images, height, width, 3), dtype=torch.uint8)
         hr = torch.zeros((images, height * self._scale, width * self._scale, 3), dtype=torch.uint8)
-        with without_trace(self.network.module):
-            try:
-                # Views of NHWC memory, as those of a Pair.
-                self.accumulate(
-                    lr.permute(0, 3, 1, 2), hr.permute(0, 3, 1, 2), torch.zeros(images), last=True
-                )
-            except RuntimeError as error:
-                if "deterministic implementation" not in str(error):
-                    raise
-                reason = str(error).partition(",")[0]
-                raise UserError(f"train.deterministic: found true, but {reason}") from error
-        self.abandon()
+        for _ in range(3 if self._graphs else 1):
+            with without_trace(self.network.module):
+                try:
+                    # Views of NHWC memory, as those of a Pair.
+                    self.accumulate(
+                        lr.permute(0, 3, 1, 2), hr.permute(0, 3, 1, 2), torch.zeros(images), last=True
+                    )
+                except RuntimeError as error:
+                    if "deterministic implementation" not in str(error):
+                        raise
+                    reason = str(error).partition(",")[0]
+                    raise UserError(f"train.deterministic: found true, but {reason}") from error
+            self.abandon()
 
 
 def layout(config: TrainConfig) -> torch.memory_format:

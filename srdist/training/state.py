@@ -1,13 +1,13 @@
-"""Where a run stands: one value that the loop owns, read from the run's folder and saved there, the same on every rank.
+"""Where a run stands: one value that the loop owns, read from the run's folder (saver.py writes it), the same on every rank.
 
-`restore` and `save` are collectives. Files are read and written by the first rank; its failure is raised on all.
+`restore` is a collective. Files are read by the first rank; its failure is raised on all.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from srdist.config import Config, dump, parse
 from srdist.machine import ranks
 from srdist.machine.errors import UserError, WorkError
-from srdist.machine.files import sync, write_bytes
+from srdist.machine.files import write_bytes
 from srdist.networks.weightfile import WeightsInfo, pack_weights
 from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
@@ -107,52 +107,16 @@ def restore(
     return RunState(counts, trace, proof, saved.best, trainer["wandb_id"], changed)
 
 
-def save(state: RunState, learner: Learner, *, run: Path, config: Config, manifest_id: str) -> None:
-    """Write a checkpoint, last.safetensors and best.safetensors, each whole.
-
-    Raises:
-        WorkError: a value of the learner is not finite; nothing was written.
-    """
-    open_sums = ranks.reduce_sums(state.proof.open_sums()).tolist()
-    model, optimizer = learner.state()
-    refuse_not_finite(model | optimizer, step=state.counts.step, run=run)
-    trainer: dict[str, Any] = {
-        "state": asdict(state.counts),
-        # The stream's position: the whole state of the loader.
-        "samples_seen": state.counts.step * config.train.global_batch,
-        "proof": open_sums,
-        "trace": state.trace.dump(),
-        "config": config.model_dump(mode="json"),
-        "manifest_id": manifest_id,
-        "world": ranks.world(),
-        "wandb_id": state.wandb_id,
-    }
-    content = checkpoint.Checkpoint(model=model, optimizer=optimizer, trainer=trainer, best=state.best)
-
-    def write() -> None:
-        # Packed here, where the first rank alone has the work.
-        last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=state.counts.step)
-        folder = run / "checkpoints"
-        # Rows of steps that no resumption takes again.
-        for log in (run / "metrics.jsonl", run / "bad_samples.jsonl"):
-            if log.exists():
-                sync(log)
-        sync(run)
-        checkpoint.write(folder, content, step=state.counts.step)
-        write_bytes(run / "last.safetensors", last)
-        _write_best(state, run)
-        checkpoint.prune(folder, keep=config.train.keep_checkpoints, best_step=state.counts.best_step)
-
-    ranks.main_first(write)
-
-
 def refuse_not_finite(tensors: dict[str, Tensor], *, step: int, run: Path) -> None:
     """Never keep what no run can go on from: the good files of before stay. A collective.
 
     Raises:
         WorkError: a value is not finite, on any rank (buffers may differ between ranks).
     """
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    finite = [tensor.isfinite().all() for tensor in tensors.values()]
+    # A GPU is asked once for all of them; the few values of the host go there for that.
+    answers = torch.stack([each.to(finite[0].device) for each in finite]).tolist()
+    broken = [name for name, answer in zip(tensors, answers, strict=True) if not answer]
     error = WorkError(
         f"step {step}: {', '.join(broken[:4])} not finite, so nothing is saved; the last good checkpoint is in "
         f"{run}/checkpoints; lower train.learning_rate and go on from it"
@@ -190,7 +154,7 @@ def prepare_folder(
         step = state.counts.step
         last = weights_file(learner.weights(), config=config, manifest_id=manifest_id, step=step)
         _write_where_other(run / "last.safetensors", last)
-    _write_best(state, run)
+    write_best(state.best, run)
     return wandb_id
 
 
@@ -205,9 +169,10 @@ def _counts(values: dict[str, Any], *, source: str) -> Counts:
     return Counts(**values)
 
 
-def _write_best(state: RunState, run: Path) -> None:
-    if state.best is not None:
-        _write_where_other(run / "best.safetensors", state.best)
+def write_best(best: bytes | None, run: Path) -> None:
+    """Write best.safetensors, if there is one and it does not stand there already."""
+    if best is not None:
+        _write_where_other(run / "best.safetensors", best)
 
 
 def _write_where_other(path: Path, data: bytes) -> None:

@@ -33,7 +33,8 @@ class Trained:
     def of(cls, module: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Self:
         """Prepare the network, which is on its device already, to be trained in place."""
         adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
-        called: Any = torch.compile(module, dynamic=False) if config.compile else module
+        mode = config.compile if isinstance(config.compile, str) else None
+        called: Any = torch.compile(module, dynamic=False, mode=mode) if config.compile else module
         ema = WeightAverage(module, decay=config.ema_decay) if config.ema_decay else None
         return cls(module, accelerator.prepare(called), adam, ema)
 
@@ -71,6 +72,12 @@ class Trained:
                 buffer.copy_(self._remembered[name])
         self._remembered.clear()
 
+    def own_gradients(self) -> None:
+        """Take gradients out of the memory of a CUDA graph, which its next replay writes over."""
+        for parameter in self.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
+
     @torch.no_grad()
     def of_average(self, inputs: Tensor, accelerator: Accelerator) -> Tensor:
         """What the running average of the weights makes of `inputs`; it changes nothing."""
@@ -86,20 +93,28 @@ class Trained:
 
     def weights(self) -> dict[str, Tensor]:
         """The weights for use: the running average where there is one; CPU copies."""
-        return _copies(self.module.state_dict() if self.ema is None else self.ema.tensors)
+        return {
+            name: tensor.cpu().contiguous().clone()
+            for name, tensor in self.weights_in(self.state()[0]).items()
+        }
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """All that is needed to go on: (weights and `ema.*`, optimizer values by `PARAMETER/VALUE`), CPU copies."""
-        model = _copies(self.module.state_dict())
+        """All that is needed to go on: (weights and `ema.*`, optimizer values by `PARAMETER/VALUE`), which the next step changes."""
+        model = {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
         if self.ema is not None:
-            model |= {f"ema.{name}": tensor for name, tensor in _copies(self.ema.tensors).items()}
+            model |= {f"ema.{name}": tensor for name, tensor in self.ema.tensors.items()}
         optimizer = {
             f"{name}/{value}": self.adam.state[parameter][value]
             for name, parameter in self.module.named_parameters()
             if parameter in self.adam.state
             for value in _OPTIMIZER_VALUES
         }
-        return model, _copies(optimizer)
+        return model, optimizer
+
+    def weights_in(self, model: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights for use among what `state` gave: the running average where there is one."""
+        prefix = "" if self.ema is None else "ema."
+        return {name: model[prefix + name] for name in self.module.state_dict()}
 
     @torch.no_grad()
     def load_state(self, model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
@@ -111,12 +126,8 @@ class Trained:
                 tensor.copy_(model[f"ema.{name}"])
         for name, parameter in self.module.named_parameters():
             if f"{name}/step" in optimizer:
-                state = {"step": optimizer[f"{name}/step"].to(parameter.device)}
+                state = {"step": optimizer[f"{name}/step"].to(parameter.device, copy=True)}
                 for value in ("exp_avg", "exp_avg_sq"):
                     # Of the parameter's own memory layout, as Adam would have made it.
                     state[value] = torch.empty_like(parameter).copy_(optimizer[f"{name}/{value}"])
                 self.adam.state[parameter] = state
-
-
-def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -6,59 +6,41 @@ Everything else (log line, validation, checkpoint) happens at step boundaries, o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
 from srdist.config import Config
-from srdist.losses.config import check_size
 from srdist.machine import ranks, stopping
-from srdist.machine.device import configure_threads, environment, open_accelerator, split_batch
-from srdist.machine.launcher import Launch
-from srdist.networks.network import Network
+from srdist.machine.device import configure_threads, environment, open_accelerator
 from srdist.quality.scores import Scores
 from srdist.runs import checkpoint
 from srdist.runs import folder as runfolder
 from srdist.runs.log import RunLog
-from srdist.shards.reader import ShardIndex
-from srdist.stream.pairs import TrainStream, check_set
 from srdist.stream.share import Share
 from srdist.training.announce import tell_network, tell_scores, tell_start
-from srdist.training.beginning import begin_network
+from srdist.training.beginning import Beginning, begin_network
 from srdist.training.draws import seed_draws
 from srdist.training.faults import Faults
 from srdist.training.feed import Feed
+from srdist.training.inputs import Inputs
 from srdist.training.learner import Learner
 from srdist.training.progress import Progress
+from srdist.training.result import RunResult
+from srdist.training.saver import Saver
 from srdist.training.schedule import learning_rate
 from srdist.training.signs import Signs
-from srdist.training.state import prepare_folder, refuse_not_finite, restore, save, weights_file
+from srdist.training.state import prepare_folder, refuse_not_finite, restore, weights_file
 from srdist.training.validation import Validator
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 Watch = Callable[[int, Scores], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a training ended."""
-
-    step: int
-    """Optimizer steps done."""
-    stopped: str | None
-    """Who or what asked for a stop; None where the last step was reached."""
-    scores: Scores | None
-    """Of the last validation of this call; None where there was none."""
-    best_psnr_y_db: float | None
-    """Of the whole run, and the step that it was reached at."""
-    best_step: int | None
 
 
 class Trainer:
@@ -73,50 +55,62 @@ class Trainer:
         self.config, self.run, self.watch = config, run, watch
         self._scores: Scores | None = None
         self._parts = not ranks.joined()
-        self.accelerator = open_accelerator(
-            precision=config.train.precision,
-            deterministic=config.train.deterministic,
-            peer_timeout_s=config.train.peer_timeout_s,
-        )
-        self.world = self.accelerator.num_processes
-        configure_threads(config.train.threads)
-        self.rank_batch, self.accumulation = ranks.together(
-            lambda: split_batch(
-                config.train.global_batch, world=self.world, rank_batch=config.train.rank_batch
-            )
-        )
         self._lock: BaseFileLock | None = None
         self._requested = stopping.Requests(run if ranks.is_main() else None)
-        ranks.main_first(self._take_lock)
-        self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
-        try:
+        # The process may go on to another training, and another process to this one: nothing is left open on an error.
+        with ExitStack() as opened:
+            share = Share(ranks.rank(), ranks.world())
+            # Before anything else, and whatever is wrong is told when all ranks can hear it.
+            inputs = ranks.held(
+                lambda: opened.enter_context(Inputs(config, share, should_stop=self._should_stop))
+            )
+            self.accelerator = open_accelerator(
+                precision=config.train.precision,
+                deterministic=config.train.deterministic,
+                peer_timeout_s=config.train.peer_timeout_s,
+            )
+            configure_threads(config.train.threads)
+            opened.callback(self._unlock)
+            ranks.main_first(self._take_lock)
+            self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
+            opened.callback(self.log.close)
+            self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
+            self.inputs = ranks.together(inputs)
             self._open()
-        except BaseException:
-            # The process may go on to another training, and another process to this one.
-            self.log.close()
-            self._unlock()
-            raise
+            opened.pop_all()
 
     def _open(self) -> None:
         config, run = self.config, self.run
-        self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
-        self.index, network, self.validator = ranks.together(self._open_inputs)
+        self.rank_batch, self.accumulation = self.inputs.rank_batch, self.inputs.accumulation
+        self.index = self.inputs.index
+        self.beginning, self.validator = ranks.together(self._begin)
         self.learner = Learner(
-            network,
+            self.beginning.network,
             config.train,
             self.accelerator,
-            images_per_step=config.train.global_batch // self.world,
-            lr_shape=(self.rank_batch, *self.lr_size),
+            images_per_step=self.rank_batch * self.accumulation,
+            lr_shape=(self.rank_batch, *self.inputs.lr_size),
         )
         self.state = restore(config, run=run, index=self.index, learner=self.learner, warn=self.log.warn)
         self.state.wandb_id = ranks.main_first(
             lambda: prepare_folder(run, config, self.state, self.log, self.learner, self.index.manifest_id)
         )
         self.progress = Progress(self.state, config.train, log=self.log, device=self.accelerator.device)
+        self.saver = Saver(self.learner, run=run, config=config, manifest_id=self.index.manifest_id)
         self.signs = Signs(config.train.all_losses, self.log)
         self.faults = Faults(self.state, config, run=run, index=self.index, log=self.log)
-        tell_start(self.log, run, config, self.state, self._facts())
-        tell_network(self.log, config, self.beginning)
+        facts = {
+            "world": ranks.world(),
+            "rank_batch": self.rank_batch,
+            "accumulation": self.accumulation,
+            "manifest_id": self.index.manifest_id,
+            "train_samples": len(self.index),
+            "parameters": sum(parameter.numel() for parameter in self.learner.network.module.parameters()),
+            **({"frozen": self.beginning.frozen} if self.beginning.frozen else {}),
+            **environment(self.accelerator.device),
+        }
+        tell_start(self.log, run, config, self.state, facts)
+        tell_network(self.log, config, self.beginning, device=self.accelerator.device.type)
         for note in self.learner.losses.notes:
             self.log.say(f"  {note}")
 
@@ -130,7 +124,8 @@ class Trainer:
             return self._result(None)
         stopped: str | None = None
         stopping.begin_training()
-        with ranks.together(self._stream) as stream, self._feed(stream) as feed:
+        self.inputs.stream.begin_at(counts.step * self.config.train.global_batch)
+        with self.inputs, self._feed() as feed:
             self.progress.start()
             while stopped is None and (counts.step < steps or self._due("validate")):
                 stopped = self._validate() if self._due("validate") else self._step(feed)
@@ -138,6 +133,7 @@ class Trainer:
         if stopped is not None:
             stopped = ranks.broadcast(stopped)
             self._save()
+            self.saver.wait()
             self.log.say(
                 f"stopped at step {counts.step} ({stopped}), saved; the same command goes on from there"
             )
@@ -145,6 +141,7 @@ class Trainer:
             ranks.main_first(lambda: runfolder.mark_stopped(self.run, reason=stopped, step=counts.step))
             return self._result(stopped)
         self._save()
+        self.saver.wait()
         self.log.row("done", counts.step, train_seconds=counts.train_seconds)
         return self._result(None)
 
@@ -156,13 +153,16 @@ class Trainer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Finish the log, leave the process group if this Trainer joined it, let the run folder go."""
+        """End the workers, finish the log, leave the process group if this Trainer joined it, let the run folder go."""
+        self.inputs.close()
+        if kind is not KeyboardInterrupt and (failure := self.saver.close()) is not None:
+            self.log.warn(f"{self.run}: the last checkpoint was not written: {failure}")
         if self.log.wandb is not None:
             self.log.wandb.artifact(self.run / "best.safetensors", name=f"{self.run.name}-best", kind="model")
         self.log.close()
         if self._parts:
             if kind is None:  # else its threads may wait for a rank that is gone
-                del self.learner
+                del self.learner, self.saver
                 self.accelerator.free_memory()
             ranks.part()
         self._unlock()
@@ -265,58 +265,31 @@ class Trainer:
 
     def _save(self) -> None:
         self.faults.judge(self.state.trace.flush())
-        save(self.state, self.learner, run=self.run, config=self.config, manifest_id=self.index.manifest_id)
+        self.saver.begin(self.state)
 
-    def _facts(self) -> dict[str, Any]:
-        """What a reader of the numbers needs to know beside the config."""
-        return {
-            "world": self.world,
-            "rank_batch": self.rank_batch,
-            "accumulation": self.accumulation,
-            "manifest_id": self.index.manifest_id,
-            "train_samples": len(self.index),
-            "parameters": sum(parameter.numel() for parameter in self.learner.network.module.parameters()),
-            **({"frozen": self.beginning.frozen} if self.beginning.frozen else {}),
-            **environment(self.accelerator.device),
-        }
-
-    def _open_inputs(self) -> tuple[ShardIndex, Network, Validator]:
-        """What this rank reads: the images, the network's first weights, the validation split."""
-        config = self.config
-        index = ShardIndex.open(config.data.shards, config.data.train_split)
-        # Before the network is tried out on a patch of that size.
-        scale, batch = config.model.scale, config.train.global_batch
-        height, width = check_set(index, config.data, scale=scale, global_batch=batch)
-        check_size(config.train.all_losses, height, width)
-        self.lr_size = (height // scale, width // scale)
-        self.beginning = begin_network(config, rank_batch=self.rank_batch, resumes=self._resumes)
-        return index, self.beginning.network, Validator(config, device=self.accelerator.device, run=self.run)
+    def _begin(self) -> tuple[Beginning, Validator]:
+        """The network's first weights, and what will score it."""
+        beginning = begin_network(self.config, rank_batch=self.rank_batch, resumes=self._resumes)
+        return beginning, Validator(
+            self.config,
+            self.inputs.val_stream,
+            index=self.inputs.val_index,
+            device=self.accelerator.device,
+            run=self.run,
+        )
 
     def _take_lock(self) -> None:
         self._lock = runfolder.lock(self.run)
 
-    def _stream(self) -> TrainStream:
-        config = self.config.train
-        return TrainStream(
-            self.index,
-            self.config.data,
-            Share(ranks.rank(), self.world),
-            scale=self.config.model.scale,
-            seed=config.seed,
-            global_batch=config.global_batch,
-            rank_batch=self.rank_batch,
-            start=self.state.counts.step * config.global_batch,
-            should_stop=self._should_stop,
-            prefetch=Launch.of(os.environ).local_rank == 0,
-        )
-
-    def _feed(self, stream: TrainStream) -> Feed:
+    def _feed(self) -> Feed:
+        stream = self.inputs.stream
         return Feed(
             iter(stream),
             memory=stream.memory,
             device=self.accelerator.device,
             micro_batches=self.accumulation,
             requested=self._requested,
+            failed=self.saver.failure,
             waiting=self.progress.waiting,
         )
 

@@ -16,13 +16,11 @@ from srdist.machine.errors import UserError
 from srdist.machine.stopping import StopRequested
 from srdist.quality.grid import Row, draw_grid
 from srdist.quality.measures import own_measures
-from srdist.quality.scores import BATCH, Method, Scores, baseline, network_method, score_pairs
+from srdist.quality.scores import Method, Scores, baseline, network_method, score_pairs
 from srdist.shards.reader import BadSample, ShardIndex
-from srdist.stream.pairs import Pair, eval_stream, what_makes_lr
+from srdist.stream.pairs import EvalStream, Pair
 from srdist.stream.share import Share
-
-_FEW = 64
-"""Up to this many images are read in the training process: starting workers would take longer."""
+from srdist.training.inputs import validation_stream
 
 
 @dataclass(slots=True)
@@ -34,11 +32,17 @@ class _CutShort:
 
 
 class Validator:
-    """Scores weights on the validation split, shared out over the ranks; in fp32, as they will be used."""
+    """Scores weights on the validation split, shared out over the ranks; in fp32, as they will be used.
 
-    def __init__(self, config: Config, *, device: torch.device, run: Path) -> None:
-        self.config, self.device, self.run = config, device, run
-        self.index = ShardIndex.open(config.data.shards, config.data.val_split)
+    Args:
+        stream: this rank's share of it.
+        index: of the whole split.
+    """
+
+    def __init__(
+        self, config: Config, stream: EvalStream, *, index: ShardIndex, device: torch.device, run: Path
+    ) -> None:
+        self.config, self.stream, self.index, self.device, self.run = config, stream, index, device, run
         self.network = config.model.for_use.build(seed=None).eval()
         self._upscale = network_method(self.network, device=device)
         self._measures = own_measures(config.data.how_degraded, scale=config.model.scale)
@@ -81,7 +85,9 @@ class Validator:
         if self._samples is None:
             self._samples = [
                 (lr.clone(), hr.clone())
-                for pair in self._read(Share(), limit=self.config.log.sample_images, workers=0)
+                for pair in validation_stream(
+                    self.config, self.index, Share(), limit=self.config.log.sample_images, workers=0
+                )
                 for lr, hr, weight in zip(pair.lr, pair.hr, pair.weight, strict=True)
                 if weight
             ]
@@ -95,13 +101,9 @@ class Validator:
 
     def _pairs(self, cut_short: _CutShort) -> Iterator[Pair]:
         """This rank's share; ends early at a stop or an error, which the ranks then agree on."""
-        count = self.config.train.val_images or len(self.index)
-        workers = self.config.data.workers if min(count, len(self.index)) > _FEW else 0
-        share = Share(ranks.rank(), ranks.world())
-        pairs = self._read(share, limit=self.config.train.val_images, workers=workers)
         self.bad = []
         try:
-            for pair in pairs:
+            for pair in self.stream:
                 if stopping.requested(self.run):
                     cut_short.by_request = True
                     return
@@ -112,18 +114,6 @@ class Validator:
             cut_short.by_request = True
         except (UserError, OSError) as error:
             cut_short.by = error
-
-    def _read(self, share: Share, *, limit: int | None, workers: int) -> Iterator[Pair]:
-        data = self.config.data
-        return eval_stream(
-            self.index,
-            what_makes_lr(self.index, data.how_degraded, scale=self.config.model.scale),
-            share,
-            batch=BATCH,
-            workers=workers,
-            limit=limit,
-            on_bad_sample=data.on_bad_sample,
-        )
 
 
 def _without_damaged(pair: Pair) -> Pair:

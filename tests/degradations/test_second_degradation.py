@@ -30,7 +30,7 @@ from srdist.quality.lowres import choose_degradation
 from srdist.runs import checkpoint
 from srdist.shards.reader import ShardIndex
 from srdist.stream.config import DataConfig
-from srdist.stream.pairs import TrainStream, eval_stream
+from srdist.stream.pairs import EvalStream, TrainStream
 from srdist.stream.share import Share
 from srdist.training.trainer import Trainer
 from tests.packed_sets import Packed
@@ -162,9 +162,7 @@ def test_training_draws_anew_each_epoch_and_evaluation_never(packed: Packed) -> 
     index = packed(24)
     data = _Data(hr_patch=None, flips=False, workers=0, degradation=DimConfig())
     lr: list[dict[int, torch.Tensor]] = []
-    with TrainStream(
-        index, data, Share(), scale=2, seed=5, global_batch=24, rank_batch=24, start=0
-    ) as stream:
+    with TrainStream(index, data, Share(), scale=2, seed=5, global_batch=24, rank_batch=24) as stream:
         for pair, _ in zip(stream, range(2), strict=False):
             lr.append({int(i): image.clone() for i, image in zip(pair.ids, pair.lr, strict=True)})
     assert sum(torch.equal(lr[0][i], lr[1][i]) for i in range(24)) < 6
@@ -172,7 +170,7 @@ def test_training_draws_anew_each_epoch_and_evaluation_never(packed: Packed) -> 
     def seen(world: int, batch: int, index: ShardIndex) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
         for rank in range(world):
-            for pair in eval_stream(index, Dim(2, 40), Share(rank, world), batch=batch, workers=0):
+            for pair in EvalStream(index, Dim(2, 40), Share(rank, world), batch=batch, workers=0):
                 found |= {index.key(int(i)): one.clone() for i, one in zip(pair.ids, pair.lr, strict=True)}
         return found
 

@@ -22,7 +22,7 @@ from srdist.networks.weightfile import WeightsInfo, save_weights
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
-from srdist.stream.pairs import eval_stream
+from srdist.stream.pairs import EvalStream
 from srdist.stream.share import Share
 from tests.upscaling.test_job import go, outputs
 
@@ -107,7 +107,7 @@ def test_packing_leaves_them_out_and_streaming_never_meets_them(folder: Path, tm
     assert report.samples["train"] + sum(report.left_out.values()) == 5
     assert report.left_out["unreadable"] >= 2
     index = ShardIndex.open(str(tmp_path / "set"), "train")
-    stream = eval_stream(index, KernelDegradation(2, "bicubic"), Share(), batch=1, workers=1)
+    stream = EvalStream(index, KernelDegradation(2, "bicubic"), Share(), batch=1, workers=1)
     assert sum(len(pair.ids) for pair in stream) == report.samples["train"]
 
 

@@ -21,7 +21,7 @@ from srdist.runs import checkpoint
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
-from srdist.stream.pairs import eval_stream
+from srdist.stream.pairs import EvalStream
 from srdist.stream.share import Share
 from tests.packed_sets import Folders, Packed, lr_of
 from tests.stream.test_pairs import BATCH, Step, assert_equal, global_batches, train_stream
@@ -102,7 +102,7 @@ def test_an_evaluation_sees_each_pair_once_on_any_number_of_ranks(packed_pairs: 
     index = packed_pairs(20, sizes="vary")
     seen: list[int] = []
     for rank in range(3):
-        for pair in eval_stream(index, PackedLR(2), Share(rank, 3), batch=4, workers=0):
+        for pair in EvalStream(index, PackedLR(2), Share(rank, 3), batch=4, workers=0):
             assert_lr_is_that_of_hr(pair.hr, pair.lr)
             seen += pair.ids.tolist()
     assert sorted(seen) == list(range(20))

@@ -19,7 +19,7 @@ from srdist.machine.errors import UserError, WorkError
 from srdist.shards.reader import BadSampleError, ShardIndex
 from srdist.stream import patches
 from srdist.stream.config import DataConfig
-from srdist.stream.pairs import TrainStream, eval_stream
+from srdist.stream.pairs import EvalStream, TrainStream
 from srdist.stream.proof import EpochProof
 from srdist.stream.share import Share
 from tests.packed_sets import Packed
@@ -35,13 +35,17 @@ PILLOW = {
 Step = dict[str, torch.Tensor]
 
 
-def train_stream(index: ShardIndex, *, rank: int = 0, world: int = 1, **changes: Any) -> TrainStream:
+def train_stream(
+    index: ShardIndex, *, rank: int = 0, world: int = 1, start: int = 0, **changes: Any
+) -> TrainStream:
     """Of the given settings: fields of the config's section `data`, or arguments of the stream."""
-    settings: dict[str, Any] = {"scale": 2, "seed": 5, "global_batch": BATCH, "rank_batch": BATCH, "start": 0}
+    settings: dict[str, Any] = {"scale": 2, "seed": 5, "global_batch": BATCH, "rank_batch": BATCH}
     data: dict[str, Any] = {"hr_patch": 16, "window_shards": 2, "workers": 0}
     for name, value in changes.items():
         (settings if name in {*settings, "should_stop", "prefetch"} else data)[name] = value
-    return TrainStream(index, DataConfig(**data), Share(rank, world), **settings)
+    stream = TrainStream(index, DataConfig(**data), Share(rank, world), **settings)
+    stream.begin_at(start)
+    return stream
 
 
 def global_batches(
@@ -321,7 +325,7 @@ def test_evaluation_sees_each_sample_once_in_batches_of_one_size(
     for limit in (None, 7, 1000):
         seen: list[int] = []
         for rank in range(world):
-            for pair in eval_stream(
+            for pair in EvalStream(
                 index,
                 KernelDegradation(3, "bicubic"),
                 Share(rank, world),
@@ -342,7 +346,7 @@ def test_a_damaged_sample_stops_evaluation(packed: Packed) -> None:
     index = packed(20)
     damage(index, 13)
     with pytest.raises(BadSampleError, match=index.key(13)):
-        list(eval_stream(index, KernelDegradation(2, "bicubic"), Share(), batch=4, workers=2))
+        list(EvalStream(index, KernelDegradation(2, "bicubic"), Share(), batch=4, workers=2))
 
 
 def damage(index: ShardIndex, sample_id: int) -> None:

@@ -136,9 +136,7 @@ class _Data(DataConfig):
 def test_each_patch_is_degraded_by_a_key_of_its_own(packed: Packed) -> None:
     index = packed(24)
     data = _Data(hr_patch=16, workers=0, patches_per_image=16, degradation=KeyConfig())
-    with TrainStream(
-        index, data, Share(), scale=2, seed=5, global_batch=384, rank_batch=384, start=0
-    ) as all_:
+    with TrainStream(index, data, Share(), scale=2, seed=5, global_batch=384, rank_batch=384) as all_:
         shown = next(iter(all_)).lr[:, 0, 0, 0].reshape(24, 16).clone()
     assert min(len(set(image.tolist())) for image in shown) > 10
     assert len({tuple(image.tolist()) for image in shown}) == 24
@@ -157,9 +155,11 @@ def test_an_image_is_decoded_once_a_batch(
         return real(self, sample_id, member=member)
 
     monkeypatch.setattr(ShardIndex, "read", noted)
-    for start in (0, 2):
+    for start in (0, 10):
         read.clear()
-        with train_stream(index, patches_per_image=patches, start=start) as stream:
+        with train_stream(
+            index, patches_per_image=patches, start=start, global_batch=10, rank_batch=10
+        ) as stream:
             pair = next(iter(stream))
         # An image may come again in the next epoch.
         images = (pair.positions // patches).tolist()

@@ -19,7 +19,7 @@ from srdist.degradations.kernel import KernelDegradation
 from srdist.shards.pack import pack
 from srdist.shards.reader import ShardIndex
 from srdist.shards.recipe import Recipe
-from srdist.stream.pairs import eval_stream
+from srdist.stream.pairs import EvalStream
 from srdist.stream.share import Share
 from tests.stream.test_pairs import global_batches
 
@@ -118,6 +118,6 @@ def test_training_batches_are_what_they_were(
 
 def test_evaluation_batches_are_what_they_were(tmp_path: Path) -> None:
     index = formula_set(tmp_path, vary=True)
-    pairs = eval_stream(index, KernelDegradation(3, "lanczos"), Share(), batch=8, workers=0)
+    pairs = EvalStream(index, KernelDegradation(3, "lanczos"), Share(), batch=8, workers=0)
     names = ("lr", "hr", "weight", "ids", "positions")
     assert digest([{name: getattr(pair, name).clone() for name in names} for pair in pairs]) == WHOLE

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from benchmarks.processes import command_of
+from srdist.degradations.kernel import KernelDegradation
 from srdist.machine import waiting
 from srdist.machine.errors import UserError, WorkError
 from srdist.machine.stopping import StopRequested
 from srdist.stream import ring
+from srdist.stream.pairs import EvalStream
 from srdist.stream.ring import DEPTH
+from srdist.stream.share import Share
 from tests.conftest import ROOT, clean_environment
 from tests.packed_sets import Packed
 from tests.stream.test_pairs import train_stream
@@ -208,3 +212,16 @@ def test_a_shard_removed_during_training_is_never_skipped(packed: Packed) -> Non
         pytest.raises(WorkError, match=r"train-00002.tar: a shard of the set cannot be opened"),
     ):
         list(islice(stream, 5))
+
+
+def test_an_evaluation_is_read_again_by_the_same_workers_and_its_memory_is_given_back(packed: Packed) -> None:
+    with EvalStream(
+        packed(30), KernelDegradation(2, "bicubic"), Share(), batch=4, workers=2, limit=27
+    ) as stream:
+        workers = _workers()
+        assert len(workers) == 2
+        first, second = ([(pair.ids.tolist(), pair.lr.clone()) for pair in stream] for _ in range(2))
+        assert _workers() == workers
+        assert not stream.memory.any()
+    assert [ids for ids, _ in first] == [ids for ids, _ in second]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))

@@ -11,7 +11,8 @@ from benchmarks.processes import BIN, ROOT, kill_tree
 from benchmarks.runs import BRIEF, THIN, Launch, different_states
 from srdist.config import load
 from srdist.runs.checkpoint import Checkpoint
-from srdist.training.trainer import RunResult, Trainer, Watch
+from srdist.training.result import RunResult
+from srdist.training.trainer import Trainer, Watch
 
 __all__ = ["BIN", "Here", "Launch", "assert_equal_states", "kill_tree", "trainer_here"]
 

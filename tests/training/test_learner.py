@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from srdist.config import TrainConfig
@@ -46,7 +46,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 def everything(trained: Learner) -> dict[str, Tensor]:
     model, optimizer = trained.state()
-    return model | optimizer
+    return {name: tensor.clone() for name, tensor in (model | optimizer).items()}
 
 
 def test_a_step_on_a_batch_brings_its_loss_down() -> None:
@@ -157,6 +157,61 @@ def test_nothing_is_compiled_after_the_first_pass_on_nothing(
             trained.accumulate(*batch(step), last=i == accumulation - 1)
         trained.update(step, 1e-3)
     assert counters["stats"]["unique_graphs"] == compiled
+
+
+class _Replayed(torch.autograd.Function):
+    """A network's passes as a CUDA graph makes them: output and gradients lie in the same memory each time."""
+
+    @staticmethod
+    def forward(ctx: Any, network: nn.Module, memory: dict[str, Tensor], lr: Tensor, *_: Tensor) -> Tensor:
+        with torch.enable_grad():
+            ctx.sr = network(lr)
+        ctx.network, ctx.memory = network, memory
+        return memory.setdefault("sr", torch.empty_like(ctx.sr)).copy_(ctx.sr.detach()).view_as(ctx.sr)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        named = dict(ctx.network.named_parameters())
+        found = torch.autograd.grad(ctx.sr, list(named.values()), slopes)
+        held = [
+            ctx.memory.setdefault(name, torch.empty_like(gradient)).copy_(gradient).view_as(gradient)
+            for name, gradient in zip(named, found, strict=True)
+        ]
+        return None, None, None, *held
+
+
+class _Graph(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.memory = network, dict[str, Tensor]()
+
+    def forward(self, lr: Tensor) -> Tensor:
+        made: Tensor = _Replayed.apply(self.network, self.memory, lr, *self.network.parameters())  # type: ignore[no-untyped-call]
+        return made
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.01])
+def test_steps_of_graphs_that_write_over_their_memory_are_those_of_a_plain_network(
+    max_grad_norm: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[None] = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: _Graph(network))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(None))
+    plain, graphs = (
+        learner(ema_decay=0.9, max_grad_norm=max_grad_norm, compile=how) for how in (False, "reduce-overhead")
+    )
+    graphs._graphs = True  # as on a GPU
+    for step, parts in enumerate((1, 2, 3, 2)):
+        for trained in (plain, graphs):
+            for i in range(parts):
+                lr, hr, weight = batch(10 * step + i)
+                weight = weight * torch.nan if step == 2 and i == 1 else weight
+                trained.accumulate(lr, hr, weight, last=i == parts - 1)
+        expected, found = (trained.update(step, 1e-3) for trained in (plain, graphs))
+        assert float(found.refused) == float(expected.refused) == (step == 2)
+        for name, tensor in everything(plain).items():
+            assert torch.equal(everything(graphs)[name], tensor), (step, name)
+    assert len(begun) == 1 + 2 + 3 + 2
 
 
 class _Unpooled(Tiny):

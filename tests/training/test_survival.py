@@ -377,9 +377,7 @@ def _first_loss(launch: Launch, index: ShardIndex, *, without: int) -> float:
     options = [part for part in launch.command() if "=" in part]
     config = load(ROOT / "configs/demo_x2.yaml", options)
     data = config.data.model_copy(update={"workers": 0, "on_bad_sample": "skip"})
-    with TrainStream(
-        index, data, Share(), scale=2, seed=0, global_batch=12, rank_batch=12, start=0
-    ) as stream:
+    with TrainStream(index, data, Share(), scale=2, seed=0, global_batch=12, rank_batch=12) as stream:
         pair = next(iter(stream))
         good = pair.ids != without
         assert int(good.sum()) == 11
