@@ -110,7 +110,9 @@ def install(extra: str, wheel: Path, environment: Path, python: str) -> Installe
 
 def _examine(extra: str, environment: Path) -> tuple[str, str]:
     """Torch's version, and what was seen to work; CalledProcessError where something does not."""
-    doctor = json.loads(_run(environment, "srdist", "doctor", "--json"))
+    doctor = json.loads(_run(environment, "srdist", "doctor", "--json", codes=(0, 1)))
+    if doctor["problems"]:
+        raise subprocess.CalledProcessError(1, "srdist doctor", "; ".join(doctor["problems"]), "")
     missing = sorted(name for name, one in doctor["extras"].items() if one["missing"])
     if extra == BASE:
         return doctor["torch"], f"doctor, {_upscaled(environment)}, {_training_asks(environment)}"
@@ -154,9 +156,9 @@ def _venv(environment: Path, python: str) -> None:
     subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
 
 
-def _run(environment: Path, program: str, *arguments: str | Path) -> str:
+def _run(environment: Path, program: str, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:
     """Run a program of the environment in its folder, outside the repository; its standard output."""
-    return subprocess.run(
+    done = subprocess.run(
         [environment / "bin" / program, *arguments],
         cwd=environment,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -164,8 +166,11 @@ def _run(environment: Path, program: str, *arguments: str | Path) -> str:
         capture_output=True,
         text=True,
         timeout=_LIMIT_S,
-        check=True,
-    ).stdout
+        check=False,
+    )
+    if done.returncode not in codes:
+        raise subprocess.CalledProcessError(done.returncode, program, done.stdout, done.stderr)
+    return done.stdout
 
 
 def _last_line(said: str) -> str:

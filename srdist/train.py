@@ -39,12 +39,14 @@ DEFAULT_CONFIG = Path("configs/demo_x2.yaml")
 )
 @click.option("--run", type=click.Path(), help="Run folder; default runs/ and the config's name.")
 @click.option("--quiet", is_flag=True, help="No lines on the console but warnings.")
+@click.option("--show-samples", is_flag=True, help="Show samples of each validation in the terminal.")
 def command(
     config_path: Path | None,
     fields: tuple[str, ...],
     overrides: tuple[str, ...],
     run: str | None,
     quiet: bool,
+    show_samples: bool,
 ) -> None:
     """Train a network, or go on where the run folder stands.
 
@@ -55,11 +57,27 @@ def command(
     stopping.install()
     if run == "":
         raise UserError("--run: found an empty name, expected a folder (the current one is .)")
-    train(config_path, (*overrides, *fields), run=None if run is None else Path(run), quiet=quiet)
+    if show_samples and (quiet or not sys.stdout.isatty()):
+        found = "--quiet as well" if quiet else "standard output that is none"
+        raise UserError(f"--show-samples: found {found}, expected a terminal to show them in")
+    train(
+        config_path,
+        (*overrides, *fields),
+        run=None if run is None else Path(run),
+        quiet=quiet,
+        show_samples=show_samples,
+    )
     stopping.leave()
 
 
-def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | None, quiet: bool) -> None:
+def train(
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    *,
+    run: Path | None,
+    quiet: bool,
+    show_samples: bool = False,
+) -> None:
     """Train, or resume where the run folder stands; UserError for what is wrong with the call."""
     from srdist.config import load
 
@@ -81,7 +99,9 @@ def train(config_path: Path | None, overrides: tuple[str, ...], *, run: Path | N
     try:
         with (
             ranks.own_errors_named(),
-            Trainer(config, run=run or _default_run(config_path), quiet=quiet) as trainer,
+            Trainer(
+                config, run=run or _default_run(config_path), quiet=quiet, show_samples=show_samples
+            ) as trainer,
             # Twice: at the end of the Trainer the ranks part.
             ranks.own_errors_named(),
         ):

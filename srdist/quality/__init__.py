@@ -12,5 +12,6 @@ printed  that as text, Markdown, JSON and CSV
 degraded what training would see of some images, to look at
 figure   one image by several methods, side by side
 columns  the page that it is drawn on
+terminal a sample grid as text of a terminal
 grid     LR | bicubic | SR | HR of a run
 """

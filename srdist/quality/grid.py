@@ -68,7 +68,12 @@ def cut_grid(path: Path) -> list[list[Image.Image]]:
         sheet.load()
         if _PLACES not in sheet.info:
             raise ValueError(f"{path}: no sample grid of srdist (it has no note of its cells)")
-        return [[_cut(sheet, *place) for place in row] for row in parse_json(sheet.info[_PLACES])]
+        return cells(sheet)
+
+
+def cells(sheet: Image.Image) -> list[list[Image.Image]]:
+    """The images of a grid that draw_grid drew, as cut_grid has them."""
+    return [[_cut(sheet, *place) for place in row] for row in parse_json(sheet.info[_PLACES])]
 
 
 def _cut(sheet: Image.Image, left: int, top: int, width: int, height: int, times: int) -> Image.Image:

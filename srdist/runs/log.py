@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +32,8 @@ from PIL import Image
 from srdist.machine.files import named_in_errors, whole_file, write_bytes
 from srdist.machine.plainjson import parse_json
 from srdist.quality.grid import save_grid
+from srdist.quality.terminal import as_text
+from srdist.runs.liveline import LiveLine
 from srdist.runs.wandb_run import WandbRun
 
 Value = float | int | str | bool | None | dict[str, Any] | list[Any]
@@ -43,22 +46,27 @@ class RunLog:
         run: the run folder.
         main: whether this rank writes.
         quiet: no console lines but warnings.
+        show_samples: whether the console, a terminal, shows the sample grids too.
     """
 
-    def __init__(self, run: Path, *, main: bool, quiet: bool) -> None:
+    def __init__(self, run: Path, *, main: bool, quiet: bool, show_samples: bool = False) -> None:
         self.run = run
         self.main = main
         self.quiet = quiet
+        self.show_samples = show_samples
+        self.live = LiveLine(visible=main and not quiet)
         self.wandb: WandbRun | None = None
 
     def say(self, line: str) -> None:
         """Print one line on the console."""
         if self.main and not self.quiet:
+            self.live.clear()
             _print(line, sys.stdout)
 
     def warn(self, line: str) -> None:
         """Print one line on stderr, under --quiet too."""
         if self.main:
+            self.live.clear()
             _print(f"srdist: warning: {line}", sys.stderr)
 
     def forget_after(self, step: int) -> None:
@@ -110,11 +118,14 @@ class RunLog:
         path = self.run / "samples" / f"step-{step:08d}.png"
         with whole_file(path) as temporary:
             save_grid(temporary, image)
+        if self.show_samples:
+            self.say(as_text(image, columns=shutil.get_terminal_size().columns))
         if self.wandb is not None:
             self.wandb.picture(step, path)
 
     def close(self) -> None:
-        """Finish the W&B run."""
+        """Finish the W&B run, and the line of the terminal."""
+        self.live.clear()
         if self.wandb is not None:
             self.wandb.close()
             self.wandb = None

@@ -30,8 +30,19 @@ class Progress:
         self._since = self._counted_until = time.perf_counter()
 
     def step_done(self) -> None:
-        """Note that a step was taken."""
+        """Note that a step was taken, and show it on a terminal."""
         self._steps += 1
+        if self.log.live.due:
+            images_per_s, left = self._rate(time.perf_counter())
+            rate = f"{images_per_s:.1f} images/s, {clock(left)} left"
+            self.log.live.show("training", self.state.counts.step, self.config.steps, rate)
+
+    def _rate(self, now: float) -> tuple[float, float]:
+        """Images a second since the last line, of all ranks, and the seconds that the rest takes at this rate."""
+        seconds = max(now - self._since, 1e-9)
+        left = (self.config.steps - self.state.counts.step) * seconds / max(1, self._steps)
+        # After a resume the line's loss is of more steps than this process has timed.
+        return self._steps * self.config.global_batch / seconds, left
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -67,11 +78,9 @@ class Progress:
         means, norms = mean_losses(steps), dict(steps[-1].norms)
         losses = dict(means)
         loss = losses.pop("loss")
-        # After a resume the line's loss is of more steps than this process has timed.
-        images_per_s = self._steps * config.global_batch / seconds
+        images_per_s, left = self._rate(now)
         wait_share = min(1.0, self._wait_s / seconds)
         rate = learning_rate(counts.step - 1, config)
-        left = (config.steps - counts.step) * seconds / max(1, self._steps)
         self.log.row(
             "train",
             counts.step,

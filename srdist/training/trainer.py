@@ -49,9 +49,18 @@ class Trainer:
     Args:
         watch: is shown the step and the scores of each validation but the last step's, on the first rank; a
             reason to stop stops the run as a signal does.
+        show_samples: whether the sample grid of each validation is shown on the terminal, too.
     """
 
-    def __init__(self, config: Config, *, run: Path, quiet: bool, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        run: Path,
+        quiet: bool,
+        watch: Watch | None = None,
+        show_samples: bool = False,
+    ) -> None:
         self.config, self.run, self.watch = config, run, watch
         self._scores: Scores | None = None
         self._parts = not ranks.joined()
@@ -72,7 +81,7 @@ class Trainer:
             configure_threads(config.train.threads)
             opened.callback(self._unlock)
             ranks.main_first(self._take_lock)
-            self.log = RunLog(run, main=ranks.is_main(), quiet=quiet)
+            self.log = RunLog(run, main=ranks.is_main(), quiet=quiet, show_samples=show_samples)
             opened.callback(self.log.close)
             self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
             self.inputs = ranks.together(inputs)
