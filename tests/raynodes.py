@@ -15,7 +15,7 @@ import psutil
 from benchmarks.processes import command_of
 from tests.conftest import ROOT, clean_environment
 
-START_S = 180.0
+START_S = 400.0
 """Time for a node to start, at most: Ray takes ten seconds on an idle machine."""
 
 

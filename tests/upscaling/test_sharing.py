@@ -238,21 +238,24 @@ def test_no_link_brings_an_output_over_an_input(small: Path, tmp_path: Path, wei
 def test_a_stop_is_a_stop_whatever_a_thread_is_blocked_in(small: Path, tmp_path: Path, weights: Path) -> None:
     dst = tmp_path / "dst"
     code = """
-import sys, threading, time
+import os, sys, threading, time
 from srdist.upscaling import maker, pipeline
 from srdist.cli.main import main
 def load(path, **_):
-    print("reads", flush=True)
+    os.write(1, b"reads\\n")  # at once: the lines of two threads printed side by side may mix
     threading.Event().wait()  # as in a file system that does not answer
 maker.load, pipeline.GRACE_S = load, 0.2
 main(sys.argv[1:])
 """
     command = [sys.executable, "-c", code, "upscale", small, dst, "--weights", weights, "--precision", "fp32"]
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"reads\n"
-        process.terminate()
-        assert process.wait(timeout=14) == 143
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"reads\n"
+            process.terminate()
+            assert process.wait(timeout=14) == 143
+        finally:
+            process.kill()
     assert not [*(dst / ".srdist" / "workers").iterdir(), *(dst / ".srdist" / "claims").iterdir()]
 
 
