@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -102,8 +103,10 @@ def evaluate(
         if made_by is not None:
             raise UserError(f"--kernel {kernel} and --degrade {degrade} both make LR: leave one out")
         made_by = fixed(degrade)
-    if csv_file is not None and weights is not None:
-        refuse_input("--csv", csv_file, [find_weights(weights)])
+    if csv_file is not None:
+        read = [Path(place) for place in (hr, lr) if place is not None]
+        files = (file for place in read for file in (place, *place.rglob("*")))
+        refuse_input("--csv", csv_file, chain([find_weights(weights)] if weights else [], files))
     with ranks.process_group() as device:
         table = qualitytable.evaluate(
             qualitytable.Evaluation(

@@ -48,7 +48,8 @@ def open_accelerator(*, precision: str, deterministic: bool, peer_timeout_s: int
         cpu=on_cpu,
         mixed_precision=mixed_precision(precision),
         kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=timedelta(seconds=peer_timeout_s)),
+            # Accelerate passes on what differs from its own default of 600 s: torch's is 1,800.
+            InitProcessGroupKwargs(timeout=timedelta(seconds=peer_timeout_s, milliseconds=1)),
             # One copy of the gradients instead of two.
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],

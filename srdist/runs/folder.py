@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,16 @@ FROZEN = (
     "train.ema_decay",
 )
 """Fields that make the run what it is: a resumption that changes one is refused."""
+OF_A_RANK = (
+    "data.shards",
+    "data.workers",
+    "train.init_from",
+    "train.threads",
+    "train.peer_timeout_s",
+    "log.wandb",
+    "log.project",
+)
+"""Fields that may differ between the ranks of a run: where things lie on a machine, and how it works."""
 
 
 def lock(run: Path) -> BaseFileLock:
@@ -91,6 +102,28 @@ def changes(old: Config, new: Config, *, source: Path) -> dict[str, list[Any]]:
                     )
                 changed[name] = [before[section][field], value]
     return changed
+
+
+def check_alike(configs: Sequence[Config], manifest_ids: Sequence[str]) -> None:
+    """Refuse ranks, told in their order, that would train by other values or on other images than the first one.
+
+    Raises:
+        UserError: the first such field, and the rank that has it.
+    """
+    first = configs[0].model_dump(mode="json")
+    for rank, (config, manifest_id) in enumerate(zip(configs, manifest_ids, strict=True)):
+        for section, fields in config.model_dump(mode="json").items():
+            for field, value in fields.items():
+                if f"{section}.{field}" not in OF_A_RANK and first[section][field] != value:
+                    raise UserError(
+                        f"{section}.{field}: rank {rank} has {value!r}, rank 0 has {first[section][field]!r}: "
+                        "all ranks need one config"
+                    )
+        if manifest_id != manifest_ids[0]:
+            raise UserError(
+                f"data.shards: rank {rank} has manifest_id {manifest_id[:12]}, rank 0 has {manifest_ids[0][:12]}: "
+                "all ranks need the same packed set"
+            )
 
 
 def check_manifest(manifest_id: str, *, trained: str, source: Path) -> None:

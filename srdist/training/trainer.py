@@ -85,6 +85,8 @@ class Trainer:
             opened.callback(self.log.close)
             self._resumes = ranks.main_first(lambda: checkpoint.any_in(run / "checkpoints"))
             self.inputs = ranks.together(inputs)
+            said = ranks.gather_items([(config, self.inputs.index.manifest_id)])
+            ranks.together(lambda: runfolder.check_alike(*zip(*said, strict=True)))
             self._open()
             opened.pop_all()
 

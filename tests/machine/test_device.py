@@ -6,10 +6,14 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import KwargsHandler
 
+from srdist.machine import device
 from srdist.machine.cores import usable_cores
 from srdist.machine.device import (
     configure_threads,
@@ -88,3 +92,19 @@ def test_memory_is_the_most_that_this_process_had_in_mb() -> None:
     status = Path("/proc/self/status").read_text()
     (most_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
     assert memory_mb(torch.device("cpu")) == pytest.approx(int(most_kib) * 1024 / 1e6, rel=0.02)
+
+
+@pytest.mark.parametrize("seconds", [10, 600, 1800])
+def test_a_rank_waits_for_others_as_long_as_the_config_says(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Accelerate left its own default, 600 s, to torch, whose default is 1,800."""
+    passed_on: dict[str, Any] = {}
+
+    def stand_in(*, kwargs_handlers: list[KwargsHandler], **_: object) -> SimpleNamespace:
+        passed_on.update(kwargs_handlers[0].to_kwargs())
+        return SimpleNamespace(num_processes=1)
+
+    monkeypatch.setattr(device, "Accelerator", stand_in)
+    open_accelerator(precision="fp32", deterministic=False, peer_timeout_s=seconds)
+    assert passed_on["timeout"].total_seconds() == pytest.approx(seconds, abs=0.01)

@@ -14,7 +14,7 @@ from srdist.networks.config import SRCNNConfig
 from srdist.networks.weightfile import BUNDLED, find_weights, load_weights
 from srdist.quality.table import Evaluation, QualityTable, evaluate
 
-GENERAL = {"srcnn_x2": 2, "fast_x2": 2, "srcnn_x3": 3, "fast_x3": 3, "srcnn_x4": 4, "fast_x4": 4}
+GENERAL = {f"{name}_x{scale}": scale for name in ("tiny", "srcnn", "fast") for scale in (2, 3, 4)}
 SMALL = {"srcnn_x2", "srcnn_x3", "srcnn_x4", "srcnn_celeba_x2", "srcnn_celeba_x2_bilinear"}
 """Those with fewer parameters than the seed."""
 FACES = {"celeba_x2", "celeba_x4"}

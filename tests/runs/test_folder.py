@@ -76,3 +76,14 @@ def test_a_new_start_over_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.safetensors").touch()
     with pytest.raises(UserError, match=r"holds last\.safetensors but no checkpoint"):
         folder.check_no_weights(tmp_path)
+
+
+def test_ranks_that_would_train_by_other_values_or_on_other_images_are_refused_by_name() -> None:
+    one = Config()
+    elsewhere = Config.model_validate({"data": {"shards": "disk/set", "workers": 0}, "train": {"threads": 1}})
+    folder.check_alike([one, elsewhere], ["a", "a"])
+    shorter = Config.model_validate({"train": {"steps": 30}})
+    with pytest.raises(UserError, match=r"train\.steps: rank 2 has 30, rank 0 has 2000: all ranks need one"):
+        folder.check_alike([one, one, shorter], ["a", "a", "a"])
+    with pytest.raises(UserError, match=r"data\.shards: rank 1 has manifest_id b, rank 0 has a"):
+        folder.check_alike([one, one], ["a", "b"])

@@ -58,6 +58,7 @@ def test_a_url_makes_no_folder_and_its_password_is_not_printed(
         ["blend", "w.safetensors", "fast_x2", "--alpha", "0.5", "--out", "link.safetensors"],
         ["compare", "photos/a.png", "--weights", "w.safetensors", "--out", "photos/a.png"],
         ["evaluate", "--weights", "w.safetensors", "--hr", "photos", "--csv", "w.safetensors"],
+        ["evaluate", "--hr", "photos", "--scale", "2", "--csv", "photos/a.png"],
         ["report", "run", "--out", "run/metrics.jsonl"],
     ],
     ids=lambda command: command[0],

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -506,3 +507,27 @@ def test_a_run_that_is_a_file_is_refused(small_set: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"run: --run is a file, expected a run folder"):
         Here(small_set, tmp_path / "run").train()
     assert (tmp_path / "run").read_text() == "notes"
+
+
+def test_ranks_that_were_given_other_values_are_refused_at_the_start(small_set: Path, tmp_path: Path) -> None:
+    """They trained together, and what came of it was neither run; with other steps they waited for ever."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    def started(rank: str, steps: str) -> subprocess.Popen[str]:
+        env = group | {"RANK": rank, "LOCAL_RANK": rank}
+        launch = Launch(small_set, tmp_path / "run", (f"train.steps={steps}", "data.workers=0"), env=env)
+        return subprocess.Popen(
+            launch.command(), cwd=ROOT, env=launch.environment(), stderr=subprocess.PIPE, text=True
+        )
+
+    processes = [started("0", "20"), started("1", "10")]
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [2, 2]
+    assert "train.steps: rank 1 has 10, rank 0 has 20: all ranks need one config" in said[0]
