@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from srdist.cli.shards import pack, shards
 from srdist.cli.sweep import sweep
 from srdist.machine import stopping
 from srdist.machine.errors import errors_in_one_line
+from srdist.machine.redaction import redacted
 from srdist.settings.places import LOCAL_PATH, refuse_input
 from srdist.train import command as train_command
 
@@ -28,10 +31,24 @@ if TYPE_CHECKING:
 class _Group(click.Group):
     """A group whose commands end in one line and an exit code where the user or the machine is at fault."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _redacted_usage():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         # Inside of click's own main, which would end an interrupt with exit code 1.
-        with stopping.ending(), errors_in_one_line():
+        with _redacted_usage(), stopping.ending(), errors_in_one_line():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _redacted_usage() -> Iterator[None]:
+    """Click's own errors repeat what was typed."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = redacted(error.message)  # type: ignore[misc]  # final for readers; what else it says stays
+        raise
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:

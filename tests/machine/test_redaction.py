@@ -167,3 +167,21 @@ def test_the_commands_of_sets_say_where_a_set_lies_without_its_credentials(small
         done = CliRunner().invoke(main, ["shards", command, url])
         assert "file://" in done.output
         assert "TOKEN7" not in done.output
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "URL",
+        "shards verify URL URL",
+        "shards verify --URL",
+        "shards order URL --seed URL",
+        "evaluate --hr URL --kernel URL",
+    ],
+)
+def test_a_call_that_is_wrong_is_told_without_the_credentials_in_it(call: str) -> None:
+    words = call.replace("URL", "http://bob:SECRET@127.0.0.1:9/set").split()
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "http://***@127.0.0.1" in result.output
+    assert "SECRET" not in result.output
