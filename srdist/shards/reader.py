@@ -289,7 +289,7 @@ def _map_index(place: Place, entry: SplitEntry, *, pairs: bool) -> np.ndarray[An
 
 
 def _read_at_random(mapped: np.memmap[Any, np.dtype[Any]]) -> None:
-    """Let the kernel read the pages that are asked for alone: it reads a hundred times as much around each record."""
+    """Let the kernel read the pages that are asked for alone: by itself it reads a stretch around each record as well."""
     if hasattr(mmap, "MADV_RANDOM"):
         mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # the map has no public name
 
