@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,16 @@ def ranks_of(launcher: int) -> list[psutil.Process]:
     # A child that is about to become a rank still has the launcher's environment; one that has ended has none.
     found = {environment_of(child).get("RANK"): child for child in children_of(launcher)}
     return [found[rank] for rank in sorted((rank for rank in found if rank is not None), key=int)]
+
+
+def _wait(
+    happened: Callable[[], bool], process: subprocess.Popen[str], what: str, *, timeout_s: float
+) -> None:
+    end = time.monotonic() + timeout_s
+    while not happened():
+        assert process.poll() is None, f"ended early: {process.communicate()[0]}"
+        assert time.monotonic() < end, f"no {what} within {timeout_s} s"
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -166,13 +176,16 @@ class Launch:
 
     def wait_for_step(self, step: int, process: subprocess.Popen[str], timeout_s: float = 600) -> None:
         """Wait until the log has this step."""
-        path, end = self.run / "metrics.jsonl", time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            assert process.poll() is None, f"ended early: {process.communicate()[0]}"
-            if path.is_file() and any(row["step"] >= step for row in self.rows_so_far()):
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"no step {step} within {timeout_s} s")
+        path = self.run / "metrics.jsonl"
+
+        def logged() -> bool:
+            return path.is_file() and any(row["step"] >= step for row in self.rows_so_far())
+
+        _wait(logged, process, f"step {step}", timeout_s=timeout_s)
+
+    def wait_for_checkpoint(self, process: subprocess.Popen[str], timeout_s: float = 600) -> None:
+        """Wait until there is one to resume from: it is written beside training, so later than its step."""
+        _wait(lambda: checkpoint.any_in(self.run / "checkpoints"), process, "checkpoint", timeout_s=timeout_s)
 
     def rows_so_far(self) -> list[dict[str, Any]]:
         lines = (self.run / "metrics.jsonl").read_text().split("\n")[:-1]

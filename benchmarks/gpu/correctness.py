@@ -96,6 +96,7 @@ def resume(material: Material) -> dict[str, Any]:
     whole.finish()
     with killed.going() as process:
         killed.wait_for_step(steps // 2 + 1, process)
+        killed.wait_for_checkpoint(process)
     killed.finish()
     found = differences(whole, killed)
     print(

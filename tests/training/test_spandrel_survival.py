@@ -44,7 +44,7 @@ def test_killed_with_9_two_ranks_end_in_the_same_bits_and_spandrel_loads_what_th
     frozen = "frozen, as no gradient reaches them: 40 of 204 parameters"
     assert (frozen in said) == (name == "SPAN")
     with killed.going() as process:
-        killed.wait_for_step(4, process)
+        killed.wait_for_checkpoint(process)
     assert "resumes at step" in killed.finish().stdout
     assert differences(whole, killed) == []
 

@@ -205,6 +205,7 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(
     for step in (9, 33):
         with killed.going() as process:
             killed.wait_for_step(step, process)
+            killed.wait_for_checkpoint(process)
             kill_tree(process)
     killed.finish()
     assert len(killed.rows("resume")) == 2
